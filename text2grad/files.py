@@ -1,0 +1,210 @@
+"""Reading and writing of records: any accepted shape in, one shape out, nothing half-written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from text2grad.schema import UserError
+
+Row = dict[str, Any]
+
+
+def read_rows(path: str | Path, flag: str = "--data_path") -> list[Row]:
+    """Read a list of objects, an object keyed by id, or JSON Lines.
+
+    A dict of dicts becomes a list with the key as "id" (unless the value has one).
+
+    Raises:
+        UserError: the file is missing, empty, not JSON, or holds something else than objects.
+    """
+    text = read_text(path, flag)
+    if not text.strip():
+        raise UserError(f"{flag} {path}: the file is empty")
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        value = _read_lines(path, text, flag, error)
+    if isinstance(value, dict) and value and all(isinstance(v, dict) for v in value.values()):
+        value = [{"id": key, **row} for key, row in value.items()]
+    elif isinstance(value, dict):
+        value = [value]
+    if not isinstance(value, list) or not value:
+        raise UserError(f"{flag} {path}: expected a list of records, found {_describe(value)}")
+    for number, row in enumerate(value, 1):
+        if not isinstance(row, dict):
+            raise UserError(
+                f"{flag} {path}: record {number} is {_describe(row)}, expected an object"
+            )
+    return value
+
+
+def read_text(path: str | Path, flag: str) -> str:
+    """The text of a UTF-8 file, or a `UserError` that names the flag."""
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{flag} {path}: no such file (looked in {Path.cwd()})")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{flag} {path}: not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise UserError(f"{flag} {path}: {error.strerror}") from error
+
+
+def write_rows(path: str | Path, rows: Iterable[Row], flag: str = "--output_path") -> None:
+    """Write records atomically: JSON Lines if the name ends in .jsonl, else a JSON list."""
+    lines = (json.dumps(row, ensure_ascii=False) for row in rows)
+    if str(path).endswith(".jsonl"):
+        text = "".join(line + "\n" for line in lines)
+    else:
+        text = "[\n" + ",\n".join(lines) + "\n]\n"
+    write_text(path, text, flag)
+
+
+def write_json(path: str | Path, value: Any, flag: str = "--output_path") -> None:
+    """Write one JSON value atomically, indented."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n", flag)
+
+
+def write_text(path: str | Path, text: str, flag: str = "--output_path") -> None:
+    """Write a text file atomically, making its folder."""
+    with atomic_write(path, flag) as out:
+        out.write(text.encode("utf-8", errors="backslashreplace"))
+
+
+@contextmanager
+def atomic_write(path: str | Path, flag: str = "--output_path") -> Iterator[BinaryIO]:
+    """A binary file that replaces `path` only once it is written whole and on disk.
+
+    Raises:
+        UserError: the folder cannot be made or written, or the disk is full; an older file at
+            `path` is then untouched.
+    """
+    path = Path(path)
+    temporary = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as out:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+        temporary = ""
+    except OSError as error:
+        raise UserError(f"{flag} {path}: cannot be written: {error.strerror}") from error
+    finally:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def check_writable(folder: str | Path, flag: str) -> Path:
+    """Make `folder` and prove that a file can be written in it, before hours of work.
+
+    Raises:
+        UserError: it cannot.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"{flag} {folder}: cannot be written: {error.strerror}") from error
+    return folder
+
+
+class Journal:
+    """An append-only JSON Lines file of finished work, so that a killed run loses nothing.
+
+    Each line is an object with a "key". A torn last line (the process was killed while writing
+    it) is dropped when the journal is opened again.
+    """
+
+    def __init__(self, path: str | Path, flag: str = "--output_path") -> None:
+        self.path = Path(path)
+        self.rows: dict[str, Row] = {}
+        check_writable(self.path.parent, flag)
+        if self.path.exists():
+            self._load()
+        self._out = open(self.path, "ab")  # noqa: SIM115 - closed by close()
+
+    def _load(self) -> None:
+        whole = 0
+        with open(self.path, "rb") as lines:
+            for line in lines:
+                if not line.endswith(b"\n"):
+                    break
+                row = json.loads(line)
+                self.rows[row["key"]] = row
+                whole += len(line)
+        os.truncate(self.path, whole)
+
+    def append(self, row: Row) -> None:
+        """Write one finished row; it is on disk when this returns."""
+        self._out.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace"))
+        self._out.write(b"\n")
+        self._out.flush()
+        os.fsync(self._out.fileno())
+        self.rows[row["key"]] = row
+
+    def close(self) -> None:
+        """Close the file."""
+        self._out.close()
+
+
+def sha256_file(path: str | Path) -> str:
+    """Hash of a file's bytes."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as source:
+        while chunk := source.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256_text(*parts: str) -> str:
+    """Hash of strings, each with its length so that no two lists collide."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode("utf-8", "backslashreplace")
+        digest.update(f"{len(data)}:".encode() + data)
+    return digest.hexdigest()
+
+
+def _read_lines(
+    path: str | Path, text: str, flag: str, whole_error: json.JSONDecodeError
+) -> list[Any]:
+    rows: list[Any] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number == 1 or len(rows) == 0:
+                where, error = f"line {whole_error.lineno}", whole_error
+            else:
+                where = f"line {number}"
+            raise UserError(f"{flag} {path}: {where} is not JSON: {error.msg}") from error
+    return rows
+
+
+def _describe(value: Any) -> str:
+    names: list[tuple[type, Callable[[Any], str]]] = [
+        (dict, lambda v: f"an object with {len(v)} keys"),
+        (list, lambda v: f"a list of {len(v)}"),
+        (str, lambda v: "a string"),
+        (bool, lambda v: "true or false"),
+    ]
+    for kind, text in names:
+        if isinstance(value, kind):
+            return text(value)
+    return "null" if value is None else "a number"

@@ -1,0 +1,136 @@
+"""Rows of a file as `Record`s of a task, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from text2grad.files import read_rows
+from text2grad.parsing import read_feedback
+from text2grad.schema import Feedback, Record, Span, UserError
+from text2grad.tasks import TaskSpec
+
+Part = Literal["prompt", "response", "reference", "human_feedback", "feedback"]
+
+
+@dataclass(frozen=True)
+class FieldNames:
+    """Key names of the user's own file; "" means the task's own spellings."""
+
+    prompt: str = ""
+    """key of the prompt (the post, the question)"""
+    response: str = ""
+    """key of the response that is judged"""
+    reference: str = ""
+    """key of the human reference"""
+    human_feedback: str = ""
+    """key of a person's free-text feedback on the response"""
+    id: str = ""
+    """key of the record's id"""
+
+
+def read_records(
+    path: str | Path,
+    task: TaskSpec,
+    need: Sequence[Part] = ("prompt",),
+    fields: FieldNames | None = None,
+    flag: str = "--data_path",
+) -> list[Record]:
+    """Read a file of any accepted shape.
+
+    Args:
+        path: JSON or JSON Lines.
+        task: gives the accepted spellings of the keys.
+        need: parts that every record must have, non-empty.
+        fields: the user's own key names; they go before the task's.
+        flag: the flag that named the file, for messages.
+
+    Raises:
+        UserError: naming file, record and key: a needed part is missing, empty or no string; two
+            records have the same id.
+    """
+    fields = fields or FieldNames()
+    records, seen = [], {}
+    for number, row in enumerate(read_rows(path, flag), 1):
+        record = _to_record(row, number, path, task, fields, flag)
+        for part in need:
+            if not getattr(record, part):
+                raise UserError(f"{record.origin}: {_missing(part, task, fields)} (from {flag})")
+        if record.id in seen:
+            raise UserError(
+                f"{path}: records {seen[record.id]} and {number} have the same id "
+                f'"{record.id}"; ids must be unique (from {flag})'
+            )
+        seen[record.id] = number
+        records.append(record)
+    return records
+
+
+def annotated_row(
+    record: Record, feedback: Feedback, spans: Sequence[Span], task: TaskSpec, annotation: Mapping
+) -> dict[str, Any]:
+    """The record as it was read, the task's flat keys, verified spans, and provenance."""
+    drop = {"annotations", "analysis", "spans", "annotation"}
+    row = {key: value for key, value in record.fields.items() if key not in drop}
+    row = {"id": record.id, **row, task.critique_keys[0]: feedback.critique}
+    for label in task.labels:
+        row[label.key] = [span.text for span in spans if span.label == label.name]
+    row["spans"] = [span.to_json() for span in spans]
+    row["annotation"] = {**annotation, "reasoning": feedback.reasoning}
+    return row
+
+
+def message_text(value: Any) -> str | None:
+    """A string, or the text of chat messages: the last assistant turn. None if it is neither."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value):
+        answers = [turn.get("content") for turn in value if turn.get("role") == "assistant"]
+        chosen = answers[-1] if answers else value[-1].get("content")
+        return chosen if isinstance(chosen, str) else None
+    return None
+
+
+def _to_record(
+    row: Mapping[str, Any],
+    number: int,
+    path: str | Path,
+    task: TaskSpec,
+    fields: FieldNames,
+    flag: str,
+) -> Record:
+    identity = row.get(fields.id or "id", f"{Path(path).stem}-{number}")
+    origin = f"{path}, record {number} (id {identity})"
+
+    def text(own: str, keys: Sequence[str]) -> str:
+        for key in (own,) if own else keys:
+            if key in row and row[key] is not None:
+                value = message_text(row[key])
+                if value is None:
+                    kind = type(row[key]).__name__
+                    raise UserError(
+                        f'{origin}: "{key}" must be a string or chat messages, not {kind} '
+                        f"(from {flag})"
+                    )
+                return value if value.strip() else ""
+        return ""
+
+    return Record(
+        id=str(identity),
+        prompt=text(fields.prompt, task.prompt_keys),
+        response=text(fields.response, task.response_keys),
+        reference=text(fields.reference, task.reference_keys),
+        human_feedback=text(fields.human_feedback, task.human_feedback_keys),
+        feedback=read_feedback(row, task),
+        fields=row,
+        origin=origin,
+    )
+
+
+def _missing(part: Part, task: TaskSpec, fields: FieldNames) -> str:
+    if part == "feedback":
+        return f'no annotation: expected the key "{task.critique_keys[0]}"'
+    keys = (getattr(fields, part),) if getattr(fields, part) else getattr(task, f"{part}_keys")
+    return f"the {part} is missing or empty: expected one of the keys {', '.join(keys)}"

@@ -1,0 +1,108 @@
+"""What varies by task, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Literal
+
+from text2grad.schema import UserError
+
+PROMPT_FOLDER = Path(__file__).parent / "prompts"
+
+
+@dataclass(frozen=True)
+class Label:
+    """One kind of quote.
+
+    Attributes:
+        name: the label spans carry, for example "good".
+        key: the JSON key under which phrases of this kind are listed.
+        score: what each token of such a phrase earns.
+        copy: which copy a phrase that occurs several times takes; the later copy is the
+            redundant one, so poor quotes take the last.
+        aliases: other spellings of the key, read but never written.
+    """
+
+    name: str
+    key: str
+    score: float
+    copy: Literal["first", "last"]
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """One task. The first of each tuple of keys is the one that is written.
+
+    Attributes:
+        name: also the folder of its prompt files, in lower case.
+        prompt_keys, response_keys, reference_keys, human_feedback_keys, critique_keys: accepted
+            spellings of the record's keys.
+        labels: the kinds of quote, in the order of the reward model's JSON.
+        unmarked_score: what a token outside every span earns.
+        quote_border: where a quote may start and end ("word": word borders, any character in
+            scripts without spaces; "token": identifier and operator borders, for code).
+        max_quotes: quotes per label in the reward model's reply.
+        max_quote_chars: characters of one quote.
+        max_critique_chars: characters of the critique.
+    """
+
+    name: str
+    prompt_keys: tuple[str, ...]
+    response_keys: tuple[str, ...]
+    reference_keys: tuple[str, ...]
+    human_feedback_keys: tuple[str, ...]
+    critique_keys: tuple[str, ...]
+    labels: tuple[Label, ...]
+    unmarked_score: float = 0.0
+    quote_border: Literal["word", "token"] = "word"
+    max_quotes: int = 2
+    max_quote_chars: int = 160
+    max_critique_chars: int = 600
+
+    @property
+    def label_scores(self) -> dict[str, float]:
+        """Score of each label."""
+        return {label.name: label.score for label in self.labels}
+
+    def prompt_template(self, kind: str, path: str = "") -> PromptTemplate:
+        """The wording `kind` ("policy", "reward_model", "annotation", ...) or the user's own file.
+
+        Raises:
+            UserError: the file cannot be read, or its $slots are not those of the built-in one.
+        """
+        built_in = PromptTemplate.read(PROMPT_FOLDER / self.name / f"{kind}.txt")
+        if not path:
+            return built_in
+        own = PromptTemplate.read(Path(path))
+        if own.slots != built_in.slots:
+            wanted = ", ".join(f"${slot}" for slot in sorted(built_in.slots))
+            raise UserError(f"--prompt_file {path}: must use exactly the slots {wanted}")
+        return own
+
+
+@dataclass(frozen=True)
+class PromptTemplate:
+    """A prompt text with $slots; everything else in it is literal."""
+
+    text: str
+    slots: frozenset[str]
+
+    @classmethod
+    def read(cls, path: Path) -> PromptTemplate:
+        """Read a prompt file."""
+        try:
+            text = path.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise UserError(f"prompt file {path}: {error.strerror}") from error
+        found = list(Template.pattern.finditer(text))
+        if any(match["invalid"] is not None for match in found):
+            raise UserError(f"prompt file {path}: a lone $ must be written $$")
+        slots = (match["named"] or match["braced"] for match in found)
+        return cls(text, frozenset(slot for slot in slots if slot))
+
+    def render(self, **slots: str) -> str:
+        """Fill the slots; the values are inserted as they are, never interpreted."""
+        return Template(self.text).substitute(slots)
