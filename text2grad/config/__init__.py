@@ -1,0 +1,31 @@
+"""The flags of every script: one frozen dataclass each, bounds checked, errors name the flag."""
+
+from text2grad.config.annotation import AnnotateConfig, PrepareConfig
+from text2grad.config.launch import launch, parse
+from text2grad.config.policy import (
+    PolicyConfig,
+    PolicyInferConfig,
+    PolicyMetricsConfig,
+    SFTConfig,
+)
+from text2grad.config.reward_model import (
+    MergeConfig,
+    RewardInferConfig,
+    RewardMetricsConfig,
+    RewardTrainConfig,
+)
+
+__all__ = [
+    "AnnotateConfig",
+    "MergeConfig",
+    "PolicyConfig",
+    "PolicyInferConfig",
+    "PolicyMetricsConfig",
+    "PrepareConfig",
+    "RewardInferConfig",
+    "RewardMetricsConfig",
+    "RewardTrainConfig",
+    "SFTConfig",
+    "launch",
+    "parse",
+]

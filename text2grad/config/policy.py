@@ -1,0 +1,352 @@
+"""Flags of stage 3."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from text2grad.config.checks import above, at_least, fraction
+from text2grad.config.reward_model import Dtype
+from text2grad.records import FieldNames
+from text2grad.schema import UserError
+
+
+@dataclass(frozen=True)
+class SFTConfig:
+    """Fine-tune the policy on the human references: the start of PPO."""
+
+    task: str = "slf5k"
+    """which task's prompt and keys"""
+    base_model_name: str = "meta-llama/Llama-3.1-8B-Instruct"
+    """model to adapt: a folder or a hub id"""
+    data_path: str = "../../RM_Data_Anno/SLF5K/data/train.json"
+    """records with a reference"""
+    output_dir: str = "ckpt/sft"
+    """trainer states and final (the adapter)"""
+    prompt_file: str = ""
+    """own wording of the policy's prompt, with the same $slots"""
+    prompt_max_length: int = 640
+    """tokens of the prompt; a longer post is shortened inside the post"""
+    answer_max_length: int = 128
+    """tokens of the reference; a record with a longer one is dropped and named"""
+    lora_r: int = 16
+    """rank of the adapter"""
+    lora_alpha: int = 32
+    """scale of the adapter"""
+    lora_dropout: float = 0.05
+    """dropout of the adapter"""
+    lora_target_modules: tuple[str, ...] = ("q_proj", "v_proj")
+    """adapted layers, or all-linear"""
+    learning_rate: float = 1e-4
+    """peak learning rate"""
+    lr_scheduler_type: str = "linear"
+    """schedule, by its transformers name"""
+    warmup_ratio: float = 0.03
+    """share of the steps with a rising learning rate"""
+    weight_decay: float = 0.0
+    """decoupled weight decay"""
+    per_device_train_batch_size: int = 8
+    """sequences per forward pass and process"""
+    gradient_accumulation_steps: int = 1
+    """forward passes per update"""
+    num_train_epochs: float = 1.0
+    """passes over the data"""
+    max_steps: int = -1
+    """updates, -1 for --num_train_epochs"""
+    max_grad_norm: float = 1.0
+    """gradient clipping"""
+    save_steps: int = 200
+    """updates between checkpoints"""
+    save_total_limit: int = 2
+    """trainer states kept"""
+    gradient_checkpointing: bool = False
+    """recompute activations: less memory, slower"""
+    dtype: Dtype = "auto"
+    """precision of the frozen base model"""
+    seed: int = 42
+    """seed of order and dropout"""
+    deepspeed: str = ""
+    """DeepSpeed configuration file"""
+    local_rank: int = -1
+    """set by the launcher"""
+    resume_from_checkpoint: str = ""
+    """a trainer state, or auto for the newest in --output_dir"""
+    max_train_samples: int = 0
+    """records to train on, 0 for all"""
+    fields: FieldNames = FieldNames()
+    """key names of your own file"""
+
+    ALIASES: ClassVar[dict[str, str]] = {"data_file_path": "data_path", "model": "base_model_name"}
+
+    def __post_init__(self) -> None:
+        above(self, 0, "learning_rate", "num_train_epochs", "lora_r")
+        at_least(self, 32, "prompt_max_length")
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """Optimise the policy with PPO on token-level rewards from natural-language feedback."""
+
+    task: str = "slf5k"
+    """which task's prompt, keys and scores"""
+    # models
+    base_model_name: str = "meta-llama/Llama-3.1-8B-Instruct"
+    """policy to start from: a folder or a hub id"""
+    base_model_adapter_model: str = ""
+    """adapter merged into the policy before training, for example that of train_sft.py"""
+    reward_model_name: str = "../../NL_Reward_Model/SLF5K/ckpt/llama31-8B-slf5k/final_merge"
+    """reward model: merged, or an adapter"""
+    feedback_source: Literal["reward_model", "reference"] = "reward_model"
+    """who judges the samples: the reward model, or the reference annotator directly"""
+    dtype: Dtype = "auto"
+    """precision of policy and reward model; adapter, value head and losses are fp32"""
+    lora_r: int = 16
+    """rank of the policy's adapter"""
+    lora_alpha: int = 32
+    """scale of the policy's adapter"""
+    lora_target_modules: tuple[str, ...] = ("q_proj", "v_proj")
+    """adapted layers, or all-linear"""
+    # data
+    data_file_path: str = "../../RM_Data_Anno/SLF5K/data/train.json"
+    """prompts to train on"""
+    valid_data_file_path: str = "../../RM_Data_Anno/SLF5K/data/validation.json"
+    """prompts to validate on, "" for none"""
+    prompt_file: str = ""
+    """own wording of the policy's prompt, with the same $slots"""
+    reward_prompt_file: str = ""
+    """own wording of the reward model's prompt, with the same $slots"""
+    prompt_max_length: int = 640
+    """tokens of the prompt; a longer post is shortened inside the post"""
+    fields: FieldNames = FieldNames()
+    """key names of your own file"""
+    # run
+    output_dir: str = "ckpt/text2grad_slf5k"
+    """checkpoints epoch_E_step_S, metrics.jsonl, samples.jsonl"""
+    train_epochs: int = 4
+    """passes over the prompts"""
+    steps: int = 6000
+    """PPO steps at most"""
+    save_freq: int = 10
+    """steps between checkpoints; the last step is always saved"""
+    save_total_limit: int = 0
+    """checkpoints kept, 0 for all"""
+    resume_from_checkpoint: str = ""
+    """a checkpoint, or auto for the newest whole one in --output_dir"""
+    eval_steps: int = 0
+    """steps between validations by the reward model, 0 for none"""
+    eval_samples: int = 64
+    """prompts per validation"""
+    seed: int = 42
+    """seed of order, sampling and initial weights"""
+    log_with: Literal["none", "tensorboard", "wandb"] = "none"
+    """tracker beside metrics.jsonl"""
+    project_name: str = "text2grad"
+    """project name at the tracker"""
+    tracker_kwargs: str = ""
+    """more arguments for the tracker, as JSON"""
+    # sampling
+    output_max_length: int = 90
+    """tokens of a response"""
+    temperature: float = 1.0
+    """of sampling and of every log-probability"""
+    top_p: float = 1.0
+    """nucleus; below 1 what is sampled is not what is optimised"""
+    top_k: int = 0
+    """likewise, 0 for off"""
+    num_beams: int = 1
+    """likewise, 1 for off"""
+    repetition_penalty: float = 1.0
+    """likewise, 1 for off"""
+    min_new_tokens: int = 0
+    """likewise, 0 for off"""
+    allow_off_policy_sampling: bool = False
+    """accept settings under which sampled and optimised policy differ"""
+    # critique
+    constrained_decoding: bool = True
+    """valid JSON and verbatim quotes by construction"""
+    reward_batch_size: int = 16
+    """responses judged together"""
+    reward_prompt_max_length: int = 900
+    """tokens of the reward model's prompt"""
+    reward_max_new_tokens: int = 500
+    """tokens of a critique"""
+    max_unparseable_share: float = 0.5
+    """share of unparseable critiques in a step that counts as a bad step"""
+    max_bad_steps: int = 5
+    """bad steps in a row that stop the run"""
+    # credit
+    credit_assignment: Literal["span", "scalar", "dense"] = "span"
+    """span: Text2Grad; scalar: the same scores as one reward on the last token"""
+    length_weight: bool = False
+    """shrink positive scores beyond --length_weight_tokens"""
+    length_weight_tokens: int = 48
+    """length from which positive scores shrink"""
+    gamma: float = 1.0
+    """discount"""
+    lam: float = 0.95
+    """GAE's bias-variance trade"""
+    whiten: Literal["shift", "scale", "none"] = "shift"
+    """advantages: zero mean and unit deviation, unit deviation only, or as they are"""
+    whiten_floor: float = 0.1
+    """smallest deviation that advantages are divided by"""
+    # KL
+    kl_penalty: Literal["full", "kl", "k1", "k2", "k3", "abs", "mse"] = "full"
+    """estimator of the penalty per token"""
+    init_kl_coef: float = 0.2
+    """weight of the penalty at the start"""
+    adap_kl_ctrl: bool = True
+    """steer the weight towards --kl_target"""
+    kl_target: float = 6.0
+    """nats per response that the controller aims at"""
+    kl_horizon: int = 10000
+    """responses over which the controller acts; small runs need a small one"""
+    early_stopping: bool = False
+    """stop the updates of a batch beyond 1.5 times --target_kl"""
+    target_kl: float = 0.1
+    """nats per token between sampled and updated policy"""
+    # optimisation
+    batch_size: int = 12
+    """responses per PPO step, over all processes"""
+    mini_batch_size: int = 1
+    """responses per forward pass and process"""
+    gradient_accumulation_steps: int = 12
+    """forward passes per update"""
+    ppo_epochs: int = 4
+    """passes over each batch"""
+    learning_rate: float = 1e-6
+    """peak learning rate"""
+    lr_scheduler_type: str = "linear"
+    """schedule over the PPO steps, by its transformers name"""
+    warmup_steps: int = 0
+    """PPO steps with a rising learning rate"""
+    adafactor: bool = True
+    """Adafactor instead of AdamW"""
+    weight_decay: float = 0.0
+    """decoupled weight decay"""
+    max_grad_norm: float = 1.0
+    """gradient clipping"""
+    cliprange: float = 0.2
+    """clip range of the ratio"""
+    cliprange_value: float = 0.2
+    """clip range of the value, in deviations of the return"""
+    vf_coef: float = 0.1
+    """weight of the value loss"""
+    value_learning_rate: float = 0.0
+    """learning rate of the value head, 0 for --learning_rate"""
+    detach_value_steps: int = 0
+    """steps in which the value loss does not reach the shared backbone"""
+    ratio_threshold: float = 10.0
+    """skip an update whose mean ratio is beyond this"""
+    mask_loss: Literal["", "loss_p", "loss_v"] = ""
+    """leave out the policy loss (loss_p) or the value loss (loss_v)"""
+    logp_chunk_tokens: int = 256
+    """tokens whose logits exist at once"""
+
+    ALIASES: ClassVar[dict[str, str]] = {
+        "model": "base_model_name",
+        "data_path": "data_file_path",
+        "valid_data_path": "valid_data_file_path",
+        "max_new_tokens": "output_max_length",
+    }
+
+    def __post_init__(self) -> None:
+        above(self, 0, "learning_rate", "temperature", "kl_target", "kl_horizon", "target_kl")
+        above(self, 0, "cliprange", "cliprange_value", "ratio_threshold", "whiten_floor", "top_p")
+        at_least(self, 1, "batch_size", "mini_batch_size", "gradient_accumulation_steps")
+        at_least(self, 1, "ppo_epochs", "train_epochs", "steps", "save_freq", "output_max_length")
+        at_least(self, 1, "reward_batch_size", "logp_chunk_tokens", "num_beams", "eval_samples")
+        at_least(self, 0, "init_kl_coef", "vf_coef", "eval_steps", "detach_value_steps")
+        fraction(self, "gamma", "lam", "max_unparseable_share")
+        update = self.mini_batch_size * self.gradient_accumulation_steps
+        if self.batch_size % update:
+            raise UserError(
+                f"--batch_size {self.batch_size} is not a multiple of --mini_batch_size "
+                f"{self.mini_batch_size} times --gradient_accumulation_steps "
+                f"{self.gradient_accumulation_steps}"
+            )
+        self._check_sampling()
+
+    def _check_sampling(self) -> None:
+        off = {
+            "top_p": self.top_p < 1,
+            "top_k": self.top_k > 0,
+            "num_beams": self.num_beams > 1,
+            "repetition_penalty": self.repetition_penalty != 1,
+            "min_new_tokens": self.min_new_tokens > 0,
+        }
+        named = " ".join(f"--{name} {getattr(self, name)}" for name, is_off in off.items() if is_off)
+        if named and not self.allow_off_policy_sampling:
+            raise UserError(
+                f"{named}: samples would not come from the policy that is optimised; drop the "
+                "flag, or pass --allow_off_policy_sampling true"
+            )
+
+
+@dataclass(frozen=True)
+class PolicyInferConfig:
+    """Write the policy's response to every validation prompt."""
+
+    task: str = "slf5k"
+    """which task's prompt and keys"""
+    model_path: str = "../ckpt/text2grad_slf5k/final_merge"
+    """merged policy, an adapter, or any model"""
+    input_path: str = "../../../RM_Data_Anno/SLF5K/data/validation.json"
+    """prompts"""
+    output_dir: str = "result"
+    """folder of the samples file"""
+    output_name: str = ""
+    """file name, "" for MODEL_samples.json"""
+    prompt_file: str = ""
+    """own wording of the policy's prompt, with the same $slots"""
+    sample_size: int = 500
+    """prompts, spread evenly over the file; 0 for all"""
+    batch_size: int = 32
+    """prompts generated together"""
+    prompt_max_length: int = 640
+    """tokens of the prompt; a longer post is shortened inside the post"""
+    max_new_tokens: int = 200
+    """tokens of a response"""
+    temperature: float = 0.6
+    """sampling temperature, 0 for greedy"""
+    top_p: float = 0.9
+    """nucleus"""
+    seed: int = 42
+    """seed of the sampling"""
+    dtype: Dtype = "auto"
+    """precision of the model"""
+    gpu_ids: str = ""
+    """visible GPUs, for example 0,1"""
+    gpu_memory: str = ""
+    """memory to use per GPU, for example 30GiB"""
+    fields: FieldNames = FieldNames()
+    """key names of your own file"""
+
+    ALIASES: ClassVar[dict[str, str]] = {"data_path": "input_path", "max_samples": "sample_size"}
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "sample_size", "temperature")
+        at_least(self, 1, "batch_size", "max_new_tokens")
+        above(self, 0, "top_p")
+
+
+@dataclass(frozen=True)
+class PolicyMetricsConfig:
+    """Measure responses against the human references."""
+
+    task: str = "slf5k"
+    """which task's keys"""
+    input_file: str = "result/final_merge_samples.json"
+    """what infer_val.py wrote"""
+    compare_file: str = ""
+    """the same prompts answered before training, to print before and after"""
+    output_file: str = "result/metrics.json"
+    """all figures"""
+    seed: int = 42
+    """seed of the bootstrap"""
+
+    ALIASES: ClassVar[dict[str, str]] = {
+        "results_path": "input_file",
+        "input": "input_file",
+        "output_path": "output_file",
+        "output": "output_file",
+    }

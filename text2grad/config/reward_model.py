@@ -1,0 +1,194 @@
+"""Flags of stage 2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from text2grad.config.checks import above, at_least
+from text2grad.records import FieldNames
+
+Dtype = Literal["auto", "bf16", "fp16", "fp32"]
+
+
+@dataclass(frozen=True)
+class RewardTrainConfig:
+    """Train the generative reward model: prompt and response in, critique and quotes out."""
+
+    task: str = "slf5k"
+    """which task's prompt, keys and labels"""
+    base_model: str = "meta-llama/Llama-3.1-8B-Instruct"
+    """model to adapt: a folder or a hub id"""
+    data_path: str = "../../RM_Data_Anno/SLF5K/data/train_annotated.json"
+    """annotated records"""
+    valid_data_path: str = "../../RM_Data_Anno/SLF5K/data/validation_annotated.json"
+    """annotated validation records; "" holds out --valid_fraction of the prompts"""
+    valid_fraction: float = 0.1
+    """share of prompts held out when there is no validation file"""
+    data_dir: str = "data/SLF5K"
+    """where the records as trained and tested on are written"""
+    output_dir: str = "ckpt/llama31-8B-slf5k"
+    """checkpoints EPOCH_STEP and final"""
+    prompt_file: str = ""
+    """own wording of the reward model's prompt, with the same $slots"""
+    prompt_max_length: int = 900
+    """tokens of the prompt; a longer post is shortened inside the post"""
+    max_length: int = 1400
+    """tokens of prompt and target together"""
+    answer_max_length: int = 499
+    """tokens of the target; a record with a longer one is dropped and named"""
+    lora_r: int = 16
+    """rank of the adapter"""
+    lora_alpha: int = 32
+    """scale of the adapter"""
+    lora_dropout: float = 0.05
+    """dropout of the adapter"""
+    lora_target_modules: tuple[str, ...] = ("q_proj", "v_proj")
+    """adapted layers, or all-linear"""
+    learning_rate: float = 1e-5
+    """peak learning rate"""
+    lr_scheduler_type: str = "constant"
+    """schedule, by its transformers name"""
+    warmup_ratio: float = 0.0
+    """share of the steps with a rising learning rate"""
+    weight_decay: float = 3e-7
+    """decoupled weight decay"""
+    per_device_train_batch_size: int = 1
+    """sequences per forward pass and process"""
+    gradient_accumulation_steps: int = 1
+    """forward passes per update"""
+    num_train_epochs: float = 3.0
+    """passes over the data"""
+    max_steps: int = -1
+    """updates, -1 for --num_train_epochs"""
+    max_grad_norm: float = 1.0
+    """gradient clipping"""
+    eval_steps: int = 300
+    """updates between evaluations of the loss, 0 for none but the last"""
+    save_steps: int = 400
+    """updates between checkpoints"""
+    save_total_limit: int = 2
+    """resumable trainer states kept; the adapters EPOCH_STEP are all kept"""
+    gradient_checkpointing: bool = False
+    """recompute activations: less memory, slower"""
+    dtype: Dtype = "auto"
+    """precision of the frozen base model"""
+    seed: int = 42
+    """seed of order, dropout and split"""
+    deepspeed: str = ""
+    """DeepSpeed configuration file"""
+    local_rank: int = -1
+    """set by the launcher"""
+    resume_from_checkpoint: str = ""
+    """a trainer state, or auto for the newest in --output_dir"""
+    max_train_samples: int = 0
+    """records to train on, 0 for all"""
+    fields: FieldNames = FieldNames()
+    """key names of your own file"""
+
+    ALIASES: ClassVar[dict[str, str]] = {
+        "model": "base_model",
+        "model_path": "base_model",
+        "micro_batch_size": "per_device_train_batch_size",
+        "epochs": "num_train_epochs",
+    }
+
+    def __post_init__(self) -> None:
+        above(self, 0, "learning_rate", "num_train_epochs", "lora_r", "save_steps")
+        at_least(self, 1, "per_device_train_batch_size", "gradient_accumulation_steps")
+        at_least(self, 64, "prompt_max_length", "max_length")
+        at_least(self, 0, "eval_steps", "max_train_samples", "lora_dropout")
+
+
+@dataclass(frozen=True)
+class MergeConfig:
+    """Merge an adapter into its base model."""
+
+    base_model: str = ""
+    """model that the adapter was trained on, "" for the one the adapter names"""
+    lora_model: str = "../ckpt/llama31-8B-slf5k/final"
+    """adapter folder"""
+    save_dir: str = ""
+    """merged model, "" for the adapter's name with _merge"""
+    merge_and_save: bool = True
+    """write the merged model; false only checks that the adapter fits"""
+    dtype: Dtype = "auto"
+    """precision of the merged model; auto keeps the base model's"""
+    gpu_ids: str = ""
+    """visible GPUs, for example 0,1"""
+
+    ALIASES: ClassVar[dict[str, str]] = {"model_path": "lora_model", "output_dir": "save_dir"}
+
+
+@dataclass(frozen=True)
+class RewardInferConfig:
+    """Let the reward model judge the responses of a file."""
+
+    task: str = "slf5k"
+    """which task's prompt, keys and labels"""
+    model_path: str = "../ckpt/llama31-8B-slf5k/final_merge"
+    """merged reward model, or an adapter"""
+    data_path: str = "../data/SLF5K/slf5k_test.json"
+    """records with a response"""
+    output_path: str = "inference_results.json"
+    """the records with the reward model's feedback"""
+    prompt_file: str = ""
+    """own wording of the reward model's prompt, with the same $slots"""
+    constrained_decoding: bool = True
+    """valid JSON and verbatim quotes by construction"""
+    batch_size: int = 16
+    """responses judged together"""
+    prompt_max_length: int = 900
+    """tokens of the prompt; a longer post is shortened inside the post"""
+    max_length: int = 1400
+    """tokens of prompt and reply together"""
+    max_new_tokens: int = 512
+    """tokens of the reply"""
+    max_samples: int = 500
+    """records to judge, 0 for all"""
+    seed: int = 42
+    """seed of the sample"""
+    dtype: Dtype = "auto"
+    """precision of the model"""
+    gpu_ids: str = ""
+    """visible GPUs, for example 0,1"""
+    gpu_memory: str = ""
+    """memory to use per GPU, for example 30GiB"""
+    fields: FieldNames = FieldNames()
+    """key names of your own file"""
+
+    ALIASES: ClassVar[dict[str, str]] = {
+        "dataset_path": "data_path",
+        "valid_dataset_file": "data_path",
+        "output_file": "output_path",
+        "num_samples": "max_samples",
+    }
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "batch_size", "max_new_tokens")
+        at_least(self, -1, "max_samples")
+
+
+@dataclass(frozen=True)
+class RewardMetricsConfig:
+    """Measure the reward model against the annotation and against trivial baselines."""
+
+    task: str = "slf5k"
+    """which task's keys and labels"""
+    input_file: str = "inference_results.json"
+    """what 2_infer.py wrote"""
+    output_file: str = "reward_model_metrics.json"
+    """all figures"""
+    train_file: str = "../data/SLF5K/slf5k_train.json"
+    """training records, for the bag-of-words baseline; "" leaves it out"""
+    data_path: str = ""
+    """annotated records to measure against, joined by id; "" takes the gold in --input_file"""
+    seed: int = 42
+    """seed of the bootstrap"""
+
+    ALIASES: ClassVar[dict[str, str]] = {
+        "results_path": "input_file",
+        "input": "input_file",
+        "output_path": "output_file",
+        "output": "output_file",
+    }
