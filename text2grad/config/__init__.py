@@ -1,13 +1,9 @@
 """The flags of every script: one frozen dataclass each, bounds checked, errors name the flag."""
 
 from text2grad.config.annotation import AnnotateConfig, PrepareConfig
+from text2grad.config.evaluation import PolicyInferConfig, PolicyMetricsConfig
 from text2grad.config.launch import launch, parse
-from text2grad.config.policy import (
-    PolicyConfig,
-    PolicyInferConfig,
-    PolicyMetricsConfig,
-    SFTConfig,
-)
+from text2grad.config.policy import PolicyConfig, SFTConfig
 from text2grad.config.reward_model import (
     MergeConfig,
     RewardInferConfig,

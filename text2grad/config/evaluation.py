@@ -1,0 +1,80 @@
+"""Flags of the policy's evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from text2grad.config.checks import above, at_least
+from text2grad.config.reward_model import Dtype
+from text2grad.records import FieldNames
+
+
+@dataclass(frozen=True)
+class PolicyInferConfig:
+    """Write the policy's response to every validation prompt."""
+
+    task: str = "slf5k"
+    """which task's prompt and keys"""
+    model_path: str = "../ckpt/text2grad_slf5k/final_merge"
+    """merged policy, an adapter, or any model"""
+    input_path: str = "../../../RM_Data_Anno/SLF5K/data/validation.json"
+    """prompts"""
+    output_dir: str = "result"
+    """folder of the samples file"""
+    output_name: str = ""
+    """file name, "" for MODEL_samples.json"""
+    prompt_file: str = ""
+    """own wording of the policy's prompt, with the same $slots"""
+    sample_size: int = 500
+    """prompts, spread evenly over the file; 0 for all"""
+    batch_size: int = 32
+    """prompts generated together"""
+    prompt_max_length: int = 640
+    """tokens of the prompt; a longer post is shortened inside the post"""
+    max_new_tokens: int = 200
+    """tokens of a response"""
+    temperature: float = 0.6
+    """sampling temperature, 0 for greedy"""
+    top_p: float = 0.9
+    """nucleus"""
+    seed: int = 42
+    """seed of the sampling"""
+    dtype: Dtype = "auto"
+    """precision of the model"""
+    gpu_ids: str = ""
+    """visible GPUs, for example 0,1"""
+    gpu_memory: str = ""
+    """memory to use per GPU, for example 30GiB"""
+    fields: FieldNames = FieldNames()
+    """key names of your own file"""
+
+    ALIASES: ClassVar[dict[str, str]] = {"data_path": "input_path", "max_samples": "sample_size"}
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "sample_size", "temperature")
+        at_least(self, 1, "batch_size", "max_new_tokens")
+        above(self, 0, "top_p")
+
+
+@dataclass(frozen=True)
+class PolicyMetricsConfig:
+    """Measure responses against the human references."""
+
+    task: str = "slf5k"
+    """which task's keys"""
+    input_file: str = "result/final_merge_samples.json"
+    """what infer_val.py wrote"""
+    compare_file: str = ""
+    """the same prompts answered before training, to print before and after"""
+    output_file: str = "result/metrics.json"
+    """all figures"""
+    seed: int = 42
+    """seed of the bootstrap"""
+
+    ALIASES: ClassVar[dict[str, str]] = {
+        "results_path": "input_file",
+        "input": "input_file",
+        "output_path": "output_file",
+        "output": "output_file",
+    }
