@@ -1,0 +1,280 @@
+"""From a quoted phrase to its place in the response: exact, else normalised, else fuzzy, else none.
+
+No pattern is ever built from a quote and no end is ever guessed: what is not found by one of the
+three stages stays unmatched, earns nothing and is counted.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+
+from text2grad.borders import UNSPACED
+from text2grad.schema import Match, Span
+from text2grad.tasks.spec import TaskSpec
+
+Place = tuple[int, int]
+"""Half-open interval of characters of the response."""
+
+MIN_FUZZY_CHARS = 10
+"""shorter quotes resemble too much to be looked for fuzzily"""
+MAX_EDIT_SHARE = 0.2
+"""accepted edits per character of the quote; quotes of other answers need 0.4 and more"""
+MAX_GAP_SHARE = 0.5
+"""accepted length of one run of characters left out of the quote or put into it, likewise"""
+MIN_MARGIN_SHARE = 0.05
+"""how many more edits the second-best place must need, per character of the quote"""
+MIN_MARGIN_EDITS = 2
+
+_SINGLES = {ord(mark): "'" for mark in "\"'`´‘’‚‛“”„‟«»‹›′″‵‶＂＇"}
+_SINGLES |= {ord(mark): "-" for mark in "-‐‑‒–—―−﹘﹣－"}
+_RUNS = frozenset(" '-")
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A text without the differences that quoting brings about, and the way back.
+
+    Attributes:
+        text: NFKC, case folded; quote marks are ', dashes -, white space is one space, runs of
+            any of the three are one; invisible format characters are gone.
+        starts, ends: for each character of `text`, the interval of the original it stands for.
+    """
+
+    text: str
+    starts: list[int]
+    ends: list[int]
+
+    def original(self, place: Place) -> Place:
+        """The interval of the original text behind an interval of `text`."""
+        return self.starts[place[0]], self.ends[place[1] - 1]
+
+
+def fold(text: str) -> Folded:
+    """Fold a text for comparison, with an index map back to it.
+
+    Example: 'A “B” —' -> "a 'b' -", and every folded character maps to one original character.
+    """
+    folded: list[str] = []
+    starts: list[int] = []
+    ends: list[int] = []
+    position = 0
+    while position < len(text):
+        end = position + 1
+        while end < len(text) and _continues(text[end]):
+            end += 1
+        for character in _fold_cluster(text[position:end]):
+            if folded and character in _RUNS and folded[-1] == character:
+                ends[-1] = end
+            else:
+                folded.append(character)
+                starts.append(position)
+                ends.append(end)
+        position = end
+    return Folded("".join(folded), starts, ends)
+
+
+def cuts_word(text: str, position: int) -> bool:
+    """Whether a border at `position` lies inside a word of a script that puts spaces between."""
+    inside = 0 < position < len(text)
+    return inside and _in_word(text[position - 1]) and _in_word(text[position])
+
+
+def find_copies(phrase: str, text: str) -> list[Place]:
+    """Every place at which `phrase` stands in `text`, in order.
+
+    Places that cut a word of the text ("cat" in "concatenate") count only if there are no others.
+    """
+    if not phrase:
+        return []
+    places = []
+    start = text.find(phrase)
+    while start >= 0:
+        places.append((start, start + len(phrase)))
+        start = text.find(phrase, start + 1)
+    if len(places) < 2:
+        return places
+    whole = [p for p in places if not (cuts_word(text, p[0]) or cuts_word(text, p[1]))]
+    return whole or places
+
+
+def substring_distances(pattern: str, text: str) -> list[int]:
+    """Edits that turn `pattern` into the substring of `text` that suits it best, by where it ends.
+
+    Returns:
+        len(text) + 1 numbers; number j is the smallest Levenshtein distance between the pattern
+        and any substring of `text` that ends before character j.
+
+    Source: G. Myers, "A fast bit-vector algorithm for approximate string matching" (1999), as
+    restated by H. Hyyrö (2001). One Python integer holds a column of the distance table, so the
+    cost is len(text) steps on integers of len(pattern) bits.
+
+    Example: pattern "cat", text "a cut" -> [3, 2, 2, 2, 2, 1]
+    """
+    masks: dict[str, int] = {}
+    for index, character in enumerate(pattern):
+        masks[character] = masks.get(character, 0) | 1 << index
+    full = (1 << len(pattern)) - 1
+    last = 1 << (len(pattern) - 1)
+    plus, minus, distance = full, 0, len(pattern)
+    distances = [distance]
+    for character in text:
+        equal = masks.get(character, 0)
+        vertical = equal | minus
+        horizontal = (((equal & plus) + plus) ^ plus) | equal
+        up = minus | (~(horizontal | plus) & full)
+        down = plus & horizontal
+        if up & last:
+            distance += 1
+        elif down & last:
+            distance -= 1
+        up, down = up << 1, down << 1
+        plus = (down | ~(vertical | up)) & full
+        minus = up & vertical & full
+        distances.append(distance)
+    return distances
+
+
+def find_similar(phrase: str, text: str) -> Place | None:
+    """The one place of `text` that differs from `phrase` by a few edits, or None.
+
+    Accepted are places within `MAX_EDIT_SHARE` edits, or with one run of characters (a word, say)
+    left out of the quote or put into it; and only if no other place comes close.
+    """
+    if len(phrase) < MIN_FUZZY_CHARS or not text:
+        return None
+    by_end = substring_distances(phrase, text)
+    edits = min(by_end)
+    if edits > MAX_GAP_SHARE * len(phrase):
+        return None
+    end = _whole_word(text, [at for at, value in enumerate(by_end) if value == edits])
+    head = text[max(0, end - len(phrase) - edits) : end]
+    by_start = substring_distances(phrase[::-1], head[::-1])
+    start = _whole_word(text, [end - n for n, value in enumerate(by_start) if value == edits])
+    if edits > MAX_EDIT_SHARE * len(phrase) and not _is_one_gap(phrase, text[start:end]):
+        return None
+    runner_up = min(*by_end[: start + 1], *substring_distances(phrase, text[end:]))
+    margin = max(MIN_MARGIN_EDITS, MIN_MARGIN_SHARE * len(phrase))
+    return (start, end) if runner_up >= edits + margin else None
+
+
+def locate_spans(spans: Sequence[Span], response: str, task: TaskSpec) -> tuple[Span, ...]:
+    """Give every span its place in the response, in the order given.
+
+    A quote that stands in several places takes the first (or last, by `Label.copy`) that no span
+    of its label has taken; if all are taken it falls on one of them, which scores nothing twice.
+    Quotes with one place are placed before the ambiguous ones. A span that comes with offsets
+    keeps them if the text there agrees with the quote, and is looked for anew if not.
+
+    Returns:
+        The spans with `start`, `end`, `match` and `copies`; unmatched ones have no offsets.
+    """
+    text = _Response(response)
+    copy = {label.name: label.copy for label in task.labels}
+    found = [text.find(span) for span in spans]
+    taken: dict[str, _Taken] = {label: _Taken() for label in copy}
+    located = list(spans)
+    for index in sorted(range(len(spans)), key=lambda i: len(found[i][1]) > 1):
+        span, (match, places) = spans[index], found[index]
+        if not places:
+            located[index] = replace(span, start=None, end=None, match="unmatched", copies=1)
+            continue
+        start, end = taken[span.label].choose(places, copy[span.label])
+        copies = span.copies if places == [(span.start, span.end)] else len(places)
+        located[index] = replace(span, start=start, end=end, match=match, copies=copies)
+    return tuple(located)
+
+
+class _Response:
+    """A response, folded once for all its quotes and only if one of them needs it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    @cached_property
+    def folded(self) -> Folded:
+        return fold(self.text)
+
+    def find(self, span: Span) -> tuple[Match, list[Place]]:
+        """Every place of the first stage that finds the quote at all."""
+        given = self._given(span)
+        if given:
+            return given
+        if not span.text.strip():
+            return "unmatched", []
+        if places := find_copies(span.text, self.text):
+            return "exact", places
+        phrase = fold(span.text).text.strip()
+        if places := find_copies(phrase, self.folded.text):
+            return "normalised", [self.folded.original(place) for place in places]
+        if place := find_similar(phrase, self.folded.text):
+            return "fuzzy", [self.folded.original(place)]
+        return "unmatched", []
+
+    def _given(self, span: Span) -> tuple[Match, list[Place]] | None:
+        if span.start is None or span.end is None:
+            return None
+        there = self.text[span.start : span.end]
+        if there == span.text and there:
+            return "exact", [(span.start, span.end)]
+        if there and fold(there).text.strip() == fold(span.text).text.strip() != "":
+            return "normalised", [(span.start, span.end)]
+        return None
+
+
+class _Taken:
+    """The places that spans of one label have taken."""
+
+    def __init__(self) -> None:
+        self.places: list[Place] = []
+
+    def choose(self, places: Sequence[Place], copy: str) -> Place:
+        """Take the first or last free place, or the first or last of all if none is free."""
+        ordered = places if copy == "first" else places[::-1]
+        chosen = next((place for place in ordered if self._is_free(place)), ordered[0])
+        self.places.insert(bisect_left(self.places, chosen), chosen)
+        return chosen
+
+    def _is_free(self, place: Place) -> bool:
+        return all(place[1] <= start or end <= place[0] for start, end in self.places)
+
+
+def _whole_word(text: str, borders: Sequence[int]) -> int:
+    return next((border for border in borders if not cuts_word(text, border)), borders[0])
+
+
+def _is_one_gap(phrase: str, found: str) -> bool:
+    shorter = min(len(phrase), len(found))
+    head = _shared_head(phrase, found)
+    return head + _shared_head(phrase[::-1], found[::-1]) >= shorter
+
+
+def _shared_head(one: str, other: str) -> int:
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((index for index, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _continues(character: str) -> bool:
+    # Marks and Korean vowel and final parts compose with what stands before them.
+    if character < "\u0300":
+        return False
+    return unicodedata.category(character)[0] == "M" or "\u1160" <= character <= "\u11ff"
+
+
+@lru_cache(maxsize=8192)
+def _fold_cluster(cluster: str) -> str:
+    text = unicodedata.normalize("NFKC", cluster.translate(_SINGLES)).casefold()
+    text = unicodedata.normalize("NFKC", text).translate(_SINGLES)
+    visible = (" " if c.isspace() else c for c in text if not _is_invisible(c))
+    return "".join(visible)
+
+
+def _is_invisible(character: str) -> bool:
+    return "\ufe00" <= character <= "\ufe0f" or unicodedata.category(character) == "Cf"
+
+
+def _in_word(character: str) -> bool:
+    return (character.isalnum() or character == "_") and not UNSPACED.match(character)
