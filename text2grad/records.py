@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from text2grad.files import read_rows
 from text2grad.parsing import read_feedback
-from text2grad.schema import Feedback, Record, Span, UserError
+from text2grad.schema import Feedback, FieldNames, Record, Span, UserError
 from text2grad.tasks import TaskSpec
 
 Part = Literal["prompt", "response", "reference", "human_feedback", "feedback"]
-
-
-@dataclass(frozen=True)
-class FieldNames:
-    """Key names of the user's own file; "" means the task's own spellings."""
-
-    prompt: str = ""
-    """key of the prompt (the post, the question)"""
-    response: str = ""
-    """key of the response that is judged"""
-    reference: str = ""
-    """key of the human reference"""
-    human_feedback: str = ""
-    """key of a person's free-text feedback on the response"""
-    id: str = ""
-    """key of the record's id"""
 
 
 def read_records(

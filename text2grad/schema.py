@@ -90,3 +90,19 @@ class Record:
     feedback: Feedback | Unparseable | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
     origin: str = ""
+
+
+@dataclass(frozen=True)
+class FieldNames:
+    """Key names of the user's own file; "" means the task's own spellings."""
+
+    prompt: str = ""
+    """key of the prompt (the post, the question)"""
+    response: str = ""
+    """key of the response that is judged"""
+    reference: str = ""
+    """key of the human reference"""
+    human_feedback: str = ""
+    """key of a person's free-text feedback on the response"""
+    id: str = ""
+    """key of the record's id"""

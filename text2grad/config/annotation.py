@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from text2grad.config.checks import above, at_least, fraction
-from text2grad.records import FieldNames
+from text2grad.schema import FieldNames
 
 
 @dataclass(frozen=True)

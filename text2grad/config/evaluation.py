@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from text2grad.config.checks import above, at_least
 from text2grad.config.reward_model import Dtype
-from text2grad.records import FieldNames
+from text2grad.schema import FieldNames
 
 
 @dataclass(frozen=True)

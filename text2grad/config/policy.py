@@ -7,8 +7,7 @@ from typing import ClassVar, Literal
 
 from text2grad.config.checks import above, at_least, fraction
 from text2grad.config.reward_model import Dtype
-from text2grad.records import FieldNames
-from text2grad.schema import UserError
+from text2grad.schema import FieldNames, UserError
 
 
 @dataclass(frozen=True)
@@ -274,7 +273,8 @@ class PolicyConfig:
             "repetition_penalty": self.repetition_penalty != 1,
             "min_new_tokens": self.min_new_tokens > 0,
         }
-        named = " ".join(f"--{name} {getattr(self, name)}" for name, is_off in off.items() if is_off)
+        found = [name for name, is_off in off.items() if is_off]
+        named = " ".join(f"--{name} {getattr(self, name)}" for name in found)
         if named and not self.allow_off_policy_sampling:
             raise UserError(
                 f"{named}: samples would not come from the policy that is optimised; drop the "

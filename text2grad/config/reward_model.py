@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from text2grad.config.checks import above, at_least
-from text2grad.records import FieldNames
+from text2grad.schema import FieldNames
 
 Dtype = Literal["auto", "bf16", "fp16", "fp32"]
 

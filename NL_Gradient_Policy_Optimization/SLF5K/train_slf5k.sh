@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Optimise the SLF5K policy. Edit this block, or override from outside:
+#     POLICY=my-model REWARD_MODEL=my-rm bash train_slf5k.sh --steps 500
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+ROOT=../..
+
+POLICY=${POLICY:-meta-llama/Llama-3.1-8B-Instruct}
+REWARD_MODEL=${REWARD_MODEL:-../../NL_Reward_Model/SLF5K/ckpt/llama31-8B-slf5k/final_merge}
+DATA=${DATA:-../../RM_Data_Anno/SLF5K/data/train.json}
+VALID=${VALID:-../../RM_Data_Anno/SLF5K/data/validation.json}
+OUTPUT=${OUTPUT:-ckpt/text2grad_slf5k}
+LEARNING_RATE=${LEARNING_RATE:-1e-6}
+SCHEDULER=${SCHEDULER:-linear}
+ADAFACTOR=${ADAFACTOR:-true}
+BATCH_SIZE=${BATCH_SIZE:-12}
+MINI_BATCH_SIZE=${MINI_BATCH_SIZE:-1}
+ACCUMULATION=${ACCUMULATION:-12}
+PPO_EPOCHS=${PPO_EPOCHS:-4}
+TRAIN_EPOCHS=${TRAIN_EPOCHS:-4}
+STEPS=${STEPS:-6000}
+INIT_KL_COEF=${INIT_KL_COEF:-0.2}
+ADAP_KL_CTRL=${ADAP_KL_CTRL:-true}
+KL_PENALTY=${KL_PENALTY:-full}
+KL_TARGET=${KL_TARGET:-6}
+EARLY_STOPPING=${EARLY_STOPPING:-false}
+PROMPT_MAX_LENGTH=${PROMPT_MAX_LENGTH:-640}
+OUTPUT_MAX_LENGTH=${OUTPUT_MAX_LENGTH:-90}
+SAVE_FREQ=${SAVE_FREQ:-10}
+SEED=${SEED:-42}
+
+[ -n "${PYTHON:-}" ] || { [ -x "$ROOT/.venv/bin/python" ] && PYTHON=$ROOT/.venv/bin/python; } || PYTHON=python3
+
+${DRY_RUN:+echo} "$PYTHON" train_slf5k.py \
+    --base_model_name "$POLICY" \
+    --reward_model_name "$REWARD_MODEL" \
+    --data_file_path "$DATA" \
+    --valid_data_file_path "$VALID" \
+    --output_dir "$OUTPUT" \
+    --learning_rate "$LEARNING_RATE" \
+    --lr_scheduler_type "$SCHEDULER" \
+    --adafactor "$ADAFACTOR" \
+    --batch_size "$BATCH_SIZE" \
+    --mini_batch_size "$MINI_BATCH_SIZE" \
+    --gradient_accumulation_steps "$ACCUMULATION" \
+    --ppo_epochs "$PPO_EPOCHS" \
+    --train_epochs "$TRAIN_EPOCHS" \
+    --steps "$STEPS" \
+    --init_kl_coef "$INIT_KL_COEF" \
+    --adap_kl_ctrl "$ADAP_KL_CTRL" \
+    --kl_penalty "$KL_PENALTY" \
+    --kl_target "$KL_TARGET" \
+    --early_stopping "$EARLY_STOPPING" \
+    --prompt_max_length "$PROMPT_MAX_LENGTH" \
+    --output_max_length "$OUTPUT_MAX_LENGTH" \
+    --save_freq "$SAVE_FREQ" \
+    --seed "$SEED" \
+    "$@"

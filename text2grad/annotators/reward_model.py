@@ -1,0 +1,161 @@
+"""The trained reward model as an annotator: it writes the critique and the quotes itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from tqdm import tqdm
+from transformers import GenerationConfig
+
+from text2grad.chat import PromptRenderer
+from text2grad.decoding import Reply, TokenTable, constrained_generate
+from text2grad.grammar import ReplyGrammar
+from text2grad.models import default_device, eos_ids, load_model, load_tokenizer
+from text2grad.parsing import parse_reply
+from text2grad.rollout import cut_at_end
+from text2grad.schema import Feedback, Record, Unparseable
+from text2grad.tasks import TaskSpec
+
+
+@dataclass
+class DecodingStats:
+    """What the constraint did, summed over replies.
+
+    Attributes:
+        replies, tokens: how much was written.
+        free: tokens that were chosen, not forced.
+        rejected: chosen tokens that were not the model's first choice.
+        removed_mass: probability of the choices ranked above the chosen token, summed over `free`.
+        seconds: time spent.
+    """
+
+    replies: int = 0
+    tokens: int = 0
+    free: int = 0
+    rejected: int = 0
+    removed_mass: float = 0.0
+    seconds: float = 0.0
+    raw: list[str] = field(default_factory=list)
+
+    def rates(self) -> dict[str, float]:
+        """Shares of the freely chosen tokens, and speed."""
+        free = max(self.free, 1)
+        return {
+            "rejected_share": self.rejected / free,
+            "removed_mass": self.removed_mass / free,
+            "critique_tokens": self.tokens / max(self.replies, 1),
+            "tokens_per_second_critique": self.tokens / max(self.seconds, 1e-9),
+        }
+
+
+class RewardModelAnnotator:
+    """Critiques responses with a local generative reward model.
+
+    Args:
+        model_path: merged model or adapter.
+        task: gives the prompt's wording, keys and limits.
+        dtype: precision of the weights.
+        constrained: valid JSON and verbatim quotes by construction; else greedy and parsed.
+        batch_size: responses judged together.
+        prompt_max_tokens: a longer post is shortened inside the post.
+        max_new_tokens: tokens of a reply.
+        max_tokens: tokens of prompt and reply together.
+        prompt_file: own wording of the prompt.
+        flag: the flag that named the model, for messages.
+        load: more arguments for loading the model.
+    """
+
+    def __init__(
+        self,
+        model_path: str,
+        task: TaskSpec,
+        *,
+        dtype: str = "auto",
+        constrained: bool = True,
+        batch_size: int = 16,
+        prompt_max_tokens: int = 900,
+        max_new_tokens: int = 500,
+        max_tokens: int = 0,
+        prompt_file: str = "",
+        flag: str = "--reward_model_name",
+        load: dict[str, Any] | None = None,
+    ) -> None:
+        self.task, self.constrained, self.batch_size = task, constrained, batch_size
+        self.max_new_tokens, self.max_tokens = max_new_tokens, max_tokens
+        self.tokenizer = load_tokenizer(model_path, flag)
+        template = task.prompt_template("reward_model", prompt_file)
+        self.renderer = PromptRenderer(self.tokenizer, template, prompt_max_tokens)
+        self.model = load_model(model_path, dtype, flag, **(load or {})).eval()
+        if not load:
+            self.model.to(default_device())
+        self.eos_ids = eos_ids(self.model, self.tokenizer)
+        self.table = TokenTable(self.tokenizer) if constrained else None
+        self.stats = DecodingStats()
+
+    def annotate(
+        self, records: Sequence[Record], progress: bool = False
+    ) -> list[Feedback | Unparseable]:
+        """One feedback per record, in order; `stats` then tells how they were written."""
+        self.stats = DecodingStats(raw=[""] * len(records))
+        prompts = [
+            self.renderer.render(r.origin, prompt=r.prompt, response=r.response).ids
+            for r in records
+        ]
+        order = sorted(range(len(records)), key=lambda i: (len(prompts[i]), i))
+        out: list[Feedback | Unparseable] = [Unparseable("not judged")] * len(records)
+        started = time.perf_counter()
+        with tqdm(total=len(records), desc="judging", unit="reply", disable=not progress) as bar:
+            for start in range(0, len(order), self.batch_size):
+                rows = order[start : start + self.batch_size]
+                replies = self._reply([prompts[i] for i in rows], [records[i] for i in rows])
+                for i, text in zip(rows, replies, strict=True):
+                    self.stats.raw[i] = text
+                    out[i] = parse_reply(text, self.task, records[i].response)
+                bar.update(len(rows))
+        self.stats.seconds = time.perf_counter() - started
+        return out
+
+    def rates(self) -> dict[str, float]:
+        """How the last replies were decoded."""
+        return self.stats.rates()
+
+    def _reply(self, prompts: list[list[int]], records: list[Record]) -> list[str]:
+        budget = self.max_new_tokens
+        if self.max_tokens:
+            budget = max(64, min(budget, self.max_tokens - max(map(len, prompts))))
+        if self.table is None:
+            return self._unconstrained(prompts, budget)
+        grammars = [ReplyGrammar(self.task, record.response) for record in records]
+        replies = constrained_generate(self.model, self.table, prompts, grammars, budget)
+        for reply in replies:
+            self._count(reply)
+        return [reply.text for reply in replies]
+
+    def _count(self, reply: Reply) -> None:
+        self.stats.replies += 1
+        self.stats.tokens += len(reply.ids)
+        self.stats.free += reply.n_free
+        self.stats.rejected += reply.n_rejected
+        self.stats.removed_mass += reply.removed_mass * reply.n_free
+
+    @torch.inference_mode()
+    def _unconstrained(self, prompts: list[list[int]], budget: int) -> list[str]:
+        batch = self.tokenizer.pad({"input_ids": prompts}, return_tensors="pt")
+        batch = batch.to(next(self.model.parameters()).device)
+        settings = GenerationConfig(
+            max_new_tokens=budget,
+            do_sample=False,
+            eos_token_id=self.eos_ids,
+            pad_token_id=self.tokenizer.pad_token_id,
+        )
+        out = self.model.generate(**batch, generation_config=settings)
+        new = [
+            cut_at_end(row, self.eos_ids) for row in out[:, batch["input_ids"].shape[1] :].tolist()
+        ]
+        self.stats.replies += len(new)
+        self.stats.tokens += sum(map(len, new))
+        return self.tokenizer.batch_decode(new, skip_special_tokens=True)

@@ -1,0 +1,113 @@
+"""Prompts as token ids: the model's own chat template, special tokens kept out of user data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from text2grad.schema import UserError
+from text2grad.tasks import PromptTemplate
+
+ELLIPSIS = " [...] "
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A rendered prompt.
+
+    Attributes:
+        ids: token ids, with the template's own special tokens.
+        shortened: whether the long slot had to be cut to fit.
+    """
+
+    ids: list[int]
+    shortened: bool = False
+
+
+class PromptRenderer:
+    """Fills a prompt template and renders it as one user turn of the model's chat template.
+
+    Args:
+        tokenizer: must have a chat template.
+        template: the wording.
+        max_tokens: bound on the rendered prompt.
+        long_slot: the slot that is shortened, in its middle, when the prompt is too long; the
+            other slots and the instructions are never cut.
+        flag: the flag that set `max_tokens`, for messages.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        template: PromptTemplate,
+        max_tokens: int,
+        long_slot: str = "prompt",
+        flag: str = "--prompt_max_length",
+    ) -> None:
+        if not tokenizer.chat_template:
+            raise UserError(
+                f"model {tokenizer.name_or_path}: its tokenizer has no chat template; use an "
+                "instruction-tuned model, or put a chat_template.jinja into the model's folder"
+            )
+        self.tokenizer, self.template = tokenizer, template
+        self.max_tokens, self.long_slot, self.flag = max_tokens, long_slot, flag
+        specials = sorted(map(str, _special_strings(tokenizer)), key=len, reverse=True)
+        self._special = re.compile("|".join(map(re.escape, specials))) if specials else None
+
+    def render(self, origin: str = "", **slots: str) -> Prompt:
+        """The prompt's ids.
+
+        Args:
+            origin: names the record in messages.
+            slots: the template's slots; special tokens spelled out in them are defused.
+
+        Raises:
+            UserError: the prompt is too long even without its long slot.
+        """
+        safe = {name: self._defuse(text) for name, text in slots.items()}
+        ids = self._encode(safe)
+        if len(ids) <= self.max_tokens:
+            return Prompt(ids)
+        return Prompt(self._shorten(safe, len(ids), origin), shortened=True)
+
+    def _shorten(self, slots: Mapping[str, str], length: int, origin: str) -> list[int]:
+        text = slots[self.long_slot]
+        keep = len(text)
+        while length > self.max_tokens:
+            if keep == 0:
+                raise UserError(
+                    f"{origin or 'a prompt'}: {length} tokens even with an empty "
+                    f"{self.long_slot}, but {self.flag} is {self.max_tokens}; raise it"
+                )
+            # Characters per token vary, so cut in proportion and look again.
+            keep = max(0, min(keep - 1, keep - (length - self.max_tokens) * 2))
+            head = text[: keep * 2 // 3]
+            tail = text[len(text) - (keep - len(head)) :] if keep > len(head) else ""
+            cut = head.rstrip() + ELLIPSIS + tail.lstrip() if keep else ""
+            ids = self._encode({**slots, self.long_slot: cut})
+            length = len(ids)
+        return ids
+
+    def _encode(self, slots: Mapping[str, str]) -> list[int]:
+        return encode_chat(self.tokenizer, self.template.render(**slots))
+
+    def _defuse(self, text: str) -> str:
+        if self._special is None:
+            return text
+        return self._special.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
+
+
+def encode_chat(tokenizer: Any, user_text: str) -> list[int]:
+    """One user turn and the header of the assistant's turn, as ids."""
+    messages = [{"role": "user", "content": user_text}]
+    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    # The template writes the BOS where the family has one; the tokenizer must not add a second.
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def _special_strings(tokenizer: Any) -> set[str]:
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    special = {token.content for token in added if token.special}
+    return {text for text in special | set(tokenizer.all_special_tokens) if len(text) > 1}

@@ -1,0 +1,131 @@
+"""Policy checkpoints: written whole or not at all, verified when read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from text2grad.files import sha256_file, write_json
+from text2grad.models import replace_folder
+from text2grad.schema import UserError
+
+MANIFEST, STATE, OPTIMIZER, VALUE_HEAD = (
+    "manifest.json",
+    "trainer_state.json",
+    "optimizer.pt",
+    "value_head.safetensors",
+)
+
+
+def checkpoint_name(epoch: int, step: int) -> str:
+    """`epoch_{E}_step_{S}`."""
+    return f"epoch_{epoch}_step_{step}"
+
+
+def save_policy(folder: Path, model: PeftModel, value_head: nn.Module, tokenizer: Any) -> None:
+    """Adapter, value head and tokenizer, as plain peft and safetensors read them."""
+    model.save_pretrained(folder)
+    save_file(value_head.state_dict(), folder / VALUE_HEAD)
+    tokenizer.save_pretrained(folder)
+
+
+def save_checkpoint(
+    path: Path,
+    write_weights: Callable[[Path], None],
+    state: Mapping[str, Any],
+    tensors: Mapping[str, Any],
+) -> None:
+    """Write a checkpoint that replaces `path` only when whole.
+
+    Args:
+        path: the checkpoint's folder.
+        write_weights: writes the model's files into a folder.
+        state: plain values: step, epoch, KL coefficient, ...
+        tensors: state dicts of optimiser and scheduler, generator states.
+
+    Raises:
+        UserError: it cannot be written; older checkpoints are untouched.
+    """
+    with replace_folder(path) as folder:
+        write_weights(folder)
+        torch.save(dict(tensors), folder / OPTIMIZER)
+        write_json(folder / STATE, dict(state))
+        hashes = {file.name: sha256_file(file) for file in sorted(folder.iterdir())}
+        write_json(folder / MANIFEST, hashes)
+
+
+def find_checkpoint(output_dir: str | Path, wanted: str) -> Path | None:
+    """The checkpoint to go on from.
+
+    Args:
+        output_dir: the run's folder.
+        wanted: a folder; "auto" for the newest whole one, naming damaged ones; "" for none.
+
+    Raises:
+        UserError: the folder asked for is no whole checkpoint.
+    """
+    if not wanted:
+        return None
+    if wanted != "auto":
+        if fault := damage(Path(wanted)):
+            raise UserError(f"--resume_from_checkpoint {wanted}: {fault}")
+        return Path(wanted)
+    found = sorted(Path(output_dir).glob("epoch_*_step_*"), key=_step_of, reverse=True)
+    for path in found:
+        fault = damage(path)
+        if not fault:
+            return path
+        print(f"skipping checkpoint {path}: {fault}")
+    return None
+
+
+def damage(path: Path) -> str:
+    """Why `path` is no whole checkpoint, "" if it is one."""
+    try:
+        hashes = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return f"no readable {MANIFEST}"
+    for name, digest in hashes.items():
+        if not (path / name).exists():
+            return f"{name} is missing"
+        if sha256_file(path / name) != digest:
+            return f"{name} is damaged"
+    return ""
+
+
+def load_policy(path: Path, model: PeftModel, value_head: nn.Module) -> None:
+    """Put a checkpoint's adapter and value head into the model, all of it or an error."""
+    missing = set_peft_model_state_dict(model, load_file(path / "adapter_model.safetensors"))
+    lost = [name for name in missing.missing_keys if "lora_" in name]
+    if lost or missing.unexpected_keys:
+        raise UserError(
+            f"--resume_from_checkpoint {path}: its adapter does not fit the model; use the "
+            "--base_model_name and --lora_* flags of that run"
+        )
+    value_head.load_state_dict(load_file(path / VALUE_HEAD))
+
+
+def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A checkpoint's plain values and tensors; nothing is unpickled but tensors."""
+    state = json.loads((path / STATE).read_text(encoding="utf-8"))
+    tensors = torch.load(path / OPTIMIZER, weights_only=True, map_location="cpu")
+    return state, tensors
+
+
+def prune_checkpoints(output_dir: str | Path, keep: int) -> None:
+    """Remove all but the newest `keep` checkpoints; 0 keeps all."""
+    if keep:
+        for path in sorted(Path(output_dir).glob("epoch_*_step_*"), key=_step_of)[:-keep]:
+            shutil.rmtree(path)
+
+
+def _step_of(path: Path) -> int:
+    return int(path.name.rsplit("_", 1)[1])

@@ -1,0 +1,86 @@
+"""A policy's responses to a file of prompts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tqdm import tqdm
+
+from text2grad.alignment import TokenBytes, response_text
+from text2grad.chat import PromptRenderer
+from text2grad.files import check_writable, write_rows
+from text2grad.models import (
+    default_device,
+    eos_ids,
+    gpu_memory,
+    load_model,
+    load_tokenizer,
+    quiet_libraries,
+)
+from text2grad.records import read_records
+from text2grad.rollout import Sampling, sample_responses
+from text2grad.schema import Record
+from text2grad.tasks import get_task
+
+if TYPE_CHECKING:
+    from text2grad.config import PolicyInferConfig
+
+
+def infer_policy(args: PolicyInferConfig) -> None:
+    """Write `{id, query, response, REFERENCE}` for every prompt; seeded, so runs repeat."""
+    quiet_libraries()
+    task = get_task(args.task)
+    records = read_records(args.input_path, task, ("prompt",), args.fields, "--input_path")
+    records = list({record.prompt: record for record in records}.values())
+    if 0 < args.sample_size < len(records):
+        count, size = len(records), args.sample_size
+        records = [records[place * count // size] for place in range(size)]
+    check_writable(args.output_dir, "--output_dir")
+    tokenizer = load_tokenizer(args.model_path, "--model_path")
+    memory = gpu_memory(args.gpu_memory)
+    load = {"device_map": "auto", "max_memory": memory} if memory else {}
+    model = load_model(args.model_path, args.dtype, "--model_path", **load).eval()
+    if not memory:
+        model.to(default_device())
+    responses = _respond(args, model, tokenizer, records)
+    rows = [
+        {
+            "id": record.id,
+            "query": record.prompt,
+            "response": response,
+            task.reference_keys[0]: record.reference,
+        }
+        for record, response in zip(records, responses, strict=True)
+    ]
+    name = args.output_name or f"{Path(args.model_path).name}_samples.json"
+    write_rows(Path(args.output_dir) / name, rows, "--output_dir")
+    print(f"{len(rows)} responses: {Path(args.output_dir) / name}")
+
+
+def _respond(
+    args: PolicyInferConfig, model: torch.nn.Module, tokenizer: Any, records: list[Record]
+) -> list[str]:
+    template = get_task(args.task).prompt_template("policy", args.prompt_file)
+    renderer = PromptRenderer(tokenizer, template, args.prompt_max_length)
+    prompts = [renderer.render(record.origin, prompt=record.prompt).ids for record in records]
+    sampling = Sampling(
+        args.max_new_tokens,
+        args.temperature,
+        tuple(eos_ids(model, tokenizer)),
+        tokenizer.pad_token_id,
+        (("top_p", args.top_p),) if args.temperature else (),
+    )
+    table = TokenBytes(tokenizer)
+    order = sorted(range(len(prompts)), key=lambda row: (len(prompts[row]), row))
+    out = [""] * len(prompts)
+    torch.manual_seed(args.seed)
+    with tqdm(total=len(prompts), desc="answering", unit="prompt") as bar:
+        for start in range(0, len(order), args.batch_size):
+            rows = order[start : start + args.batch_size]
+            sampled = sample_responses(model, [prompts[row] for row in rows], sampling)
+            for row, ids in zip(rows, sampled, strict=True):
+                out[row] = response_text(table.pieces(ids))
+            bar.update(len(rows))
+    return out

@@ -1,0 +1,288 @@
+"""Tokenizer, model, LoRA, value head, merging: the only module that knows peft."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from text2grad.files import check_writable
+from text2grad.schema import UserError
+
+if TYPE_CHECKING:
+    from text2grad.config import MergeConfig
+
+logger = logging.getLogger(__name__)
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+def resolve_dtype(name: str) -> torch.dtype:
+    """`auto` is bf16 where the hardware multiplies in it, else fp32."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            name = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        else:
+            fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+            name = "bf16" if fast else "fp32"
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[name]
+
+
+def default_device() -> torch.device:
+    """The first GPU, or the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def gpu_memory(limit: str) -> dict[int, str] | None:
+    """`--gpu_memory 30GiB` as a bound for each visible GPU; a warning and no bound without one."""
+    if not limit:
+        return None
+    if not torch.cuda.is_available():
+        print(f"--gpu_memory {limit}: no GPU is visible, running on the CPU")
+        return None
+    return dict.fromkeys(range(torch.cuda.device_count()), limit)
+
+
+def load_tokenizer(name: str, flag: str) -> Any:
+    """A tokenizer with a pad token, padding on the left.
+
+    Raises:
+        UserError: there is none at `name`.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base_of(name) if _lacks_tokenizer(name) else name)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{flag} {name}: {_one_line(error)}") from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "left"
+    return tokenizer
+
+
+def load_model(name: str, dtype: str, flag: str, **load: Any) -> nn.Module:
+    """A causal language model, or an adapter on its base model; weights as safetensors only.
+
+    The model's own generation settings are dropped: what is sampled is what the flags say.
+
+    Raises:
+        UserError: nothing loadable at `name`.
+    """
+    base = base_of(name)
+    if Path(base).is_dir():
+        base = str(Path(base).resolve())  # an adapter records it, and is read from other folders
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            base, dtype=resolve_dtype(dtype), use_safetensors=True, **load
+        )
+        if is_adapter(name):
+            model = PeftModel.from_pretrained(model, name, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{flag} {name}: {_one_line(error)}") from error
+    causal = model.get_base_model() if isinstance(model, PeftModel) else model
+    causal.generation_config = GenerationConfig()
+    causal.config.use_cache = True
+    return model
+
+
+def is_adapter(name: str) -> bool:
+    """Whether `name` is a folder with a LoRA adapter."""
+    return (Path(name) / ADAPTER_CONFIG).exists()
+
+
+def base_of(name: str) -> str:
+    """The base model of an adapter folder; any other name is its own base."""
+    if not is_adapter(name):
+        return name
+    config = json.loads((Path(name) / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    base = config.get("base_model_name_or_path")
+    if not base:
+        raise UserError(f"{name}/{ADAPTER_CONFIG}: names no base_model_name_or_path")
+    return str(base)
+
+
+def eos_ids(model: nn.Module, tokenizer: Any) -> list[int]:
+    """All ids that end a response: the tokenizer's and those of the model's configuration."""
+    configured = getattr(model.config, "eos_token_id", None)
+    listed = configured if isinstance(configured, list) else [configured]
+    ids = [tokenizer.eos_token_id, *listed]
+    return list(dict.fromkeys(i for i in ids if i is not None))
+
+
+def add_lora(
+    model: nn.Module, r: int, alpha: int, dropout: float, targets: Sequence[str], flag: str
+) -> PeftModel:
+    """Put a trainable LoRA adapter on `model`; its weights are fp32.
+
+    Raises:
+        UserError: the model has none of the target layers.
+    """
+    modules: str | list[str] = list(targets)
+    if list(targets) == ["all-linear"]:
+        modules = "all-linear"
+    config = LoraConfig(
+        r=r,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=modules,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise UserError(f"{flag} {' '.join(targets)}: {_one_line(error)}") from error
+
+
+def merge_adapter(model: nn.Module, adapter: str, flag: str) -> nn.Module:
+    """The model with a saved adapter added into its weights."""
+    if not is_adapter(adapter):
+        raise UserError(f"{flag} {adapter}: no {ADAPTER_CONFIG} in it")
+    try:
+        return PeftModel.from_pretrained(model, adapter, use_safetensors=True).merge_and_unload()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"{flag} {adapter}: does not fit the model: {_one_line(error)}") from error
+
+
+def merge_lora(args: MergeConfig) -> None:
+    """Merge an adapter into its base model and save both model and tokenizer."""
+    if not is_adapter(args.lora_model):
+        raise UserError(f"--lora_model {args.lora_model}: no {ADAPTER_CONFIG} in it")
+    base = args.base_model or base_of(args.lora_model)
+    save_dir = Path(args.save_dir or f"{args.lora_model.rstrip('/')}_merge")
+    check_writable(save_dir.parent, "--save_dir")
+    dtype = args.dtype if args.dtype != "auto" else _stored_dtype(base)
+    model = load_model(base, dtype, "--base_model")
+    merged = merge_adapter(model, args.lora_model, "--lora_model")
+    source = base if _lacks_tokenizer(args.lora_model) else args.lora_model
+    tokenizer = load_tokenizer(source, "--base_model")
+    if not args.merge_and_save:
+        print(f"{args.lora_model} fits {base}; nothing saved (--merge_and_save false)")
+        return
+    with replace_folder(save_dir, "--save_dir") as folder:
+        merged.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    print(f"merged {args.lora_model} into {base}: {save_dir}")
+
+
+class ValueHead(nn.Module):
+    """The expected return from each position's last hidden state; fp32, starts at 0."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(hidden_size, 1, dtype=torch.float32)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(..., H) -> (...)."""
+        return self.linear(hidden.float()).squeeze(-1)
+
+
+def backbone(model: nn.Module) -> nn.Module:
+    """The part of a causal language model below its head, adapters included."""
+    causal = model.get_base_model() if isinstance(model, PeftModel) else model
+    return getattr(causal, causal.base_model_prefix)
+
+
+def head_logits(model: nn.Module, hidden: Tensor) -> Tensor:
+    """Logits of hidden states, (N, H) -> (N, V) in fp32, with the family's own scaling."""
+    causal = model.get_base_model() if isinstance(model, PeftModel) else model
+    logits = causal.get_output_embeddings()(hidden).float()
+    config = causal.config
+    if scale := getattr(config, "logit_scale", None):  # Cohere
+        logits = logits * scale
+    if scale := getattr(config, "logits_scaling", None):  # Granite
+        logits = logits / scale
+    if cap := getattr(config, "final_logit_softcapping", None):  # Gemma 2
+        logits = torch.tanh(logits / cap) * cap
+    return logits
+
+
+def check_head(model: nn.Module) -> None:
+    """Prove on a few tokens that `head_logits` gives the model's own logits.
+
+    Raises:
+        UserError: this family computes its logits in a way that is not known here.
+    """
+    device = next(model.parameters()).device
+    ids = torch.arange(2, 10, device=device)[None]
+    with torch.no_grad():
+        own = model(input_ids=ids).logits[0].float()
+        ours = head_logits(model, backbone(model)(input_ids=ids).last_hidden_state[0])
+    if not torch.allclose(own, ours, atol=1e-2, rtol=1e-2):
+        raise UserError(
+            f"model family {model.config.model_type}: its logits are not head(hidden state); "
+            "use another --base_model_name"
+        )
+
+
+@contextlib.contextmanager
+def adapter_off(model: PeftModel) -> Iterator[None]:
+    """The reference policy: the same weights without the adapter."""
+    with model.disable_adapter():
+        yield
+
+
+@contextlib.contextmanager
+def replace_folder(path: str | Path, flag: str = "--output_dir") -> Iterator[Path]:
+    """A folder that replaces `path` only once everything in it is written.
+
+    Raises:
+        UserError: writing failed, for example because the disk is full; an older `path` is
+            untouched.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.partial")
+    old = path.with_name(f".{path.name}.old")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        shutil.rmtree(old, ignore_errors=True)
+        if path.exists():
+            path.rename(old)
+        temporary.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+    except (OSError, RuntimeError) as error:
+        # safetensors and torch report a full disk as their own errors
+        if isinstance(error, OSError) or "write" in str(error).lower():
+            raise UserError(f"{flag} {path}: cannot be written: {_one_line(error)}") from error
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def quiet_libraries() -> None:
+    """Leave the terminal to our own progress bars and warnings."""
+    import datasets
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    logging.getLogger("accelerate").setLevel(logging.ERROR)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
+
+
+def _stored_dtype(base: str) -> str:
+    config = AutoConfig.from_pretrained(base)
+    names = {torch.bfloat16: "bf16", torch.float16: "fp16"}
+    return names.get(getattr(config, "dtype", None), "fp32")
+
+
+def _lacks_tokenizer(name: str) -> bool:
+    return is_adapter(name) and not (Path(name) / "tokenizer_config.json").exists()
+
+
+def _one_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return " ".join(text.split())[:300]

@@ -1,0 +1,96 @@
+"""The policy in training: a LoRA adapter and a value head on one backbone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers import get_scheduler
+
+from text2grad.models import (
+    ValueHead,
+    add_lora,
+    check_head,
+    load_model,
+    merge_adapter,
+    replace_folder,
+)
+from text2grad.rollout import MicroBatch, response_hidden, token_logps
+from text2grad.schema import UserError
+
+if TYPE_CHECKING:
+    from text2grad.config import PolicyConfig
+
+
+class Policy(nn.Module):
+    """One forward pass gives log-probabilities and values, so that any wrapper sees both.
+
+    The model stays in evaluation mode: dropout would make the first ratio of a batch differ
+    from 1.
+    """
+
+    def __init__(self, lm: nn.Module) -> None:
+        super().__init__()
+        self.lm = lm
+        self.value_head = ValueHead(lm.get_base_model().config.get_text_config().hidden_size)
+        self.eval()
+
+    def forward(
+        self, batch: MicroBatch, temperature: float, chunk: int, detach_values: bool
+    ) -> tuple[Tensor, Tensor]:
+        """(b, R) log-probabilities of the sampled tokens, and (b, R) values.
+
+        Args:
+            batch: what was sampled.
+            temperature: divides the logits.
+            chunk: tokens whose logits exist at once.
+            detach_values: keep the value loss off the shared backbone.
+        """
+        hidden = response_hidden(self.lm, batch)
+        logp = token_logps(self.lm, hidden, batch, temperature, chunk)
+        values = self.value_head(hidden.detach() if detach_values else hidden)
+        return logp, values.masked_fill(~batch.response_mask, 0.0)
+
+
+def build_policy(args: PolicyConfig, tokenizer: Any) -> Policy:
+    """Load the start model, merging the start adapter if there is one, and put LoRA on it."""
+    flag = "--base_model_name"
+    model = load_model(args.base_model_name, args.dtype, flag)
+    if args.base_model_adapter_model:
+        model = merge_adapter(model, args.base_model_adapter_model, "--base_model_adapter_model")
+        start = Path(args.output_dir) / "start_model"
+        with replace_folder(start) as folder:
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+        # the adapter of this run belongs to the merged model, and says so
+        model.name_or_path = model.config._name_or_path = str(start.resolve())
+    torch.manual_seed(args.seed)
+    lm = add_lora(
+        model, args.lora_r, args.lora_alpha, 0.0, args.lora_target_modules, "--lora_target_modules"
+    )
+    check_head(lm)
+    return Policy(lm)
+
+
+def build_optimizer(args: PolicyConfig, policy: Policy) -> tuple[torch.optim.Optimizer, Any]:
+    """The optimiser of adapter and value head, and the learning rate's schedule over the steps."""
+    adapter = [p for p in policy.lm.parameters() if p.requires_grad]
+    value_lr = args.value_learning_rate or args.learning_rate
+    groups = [
+        {"params": adapter, "lr": args.learning_rate},
+        {"params": list(policy.value_head.parameters()), "lr": value_lr},
+    ]
+    kind = torch.optim.Adafactor if args.adafactor else torch.optim.AdamW
+    optimizer = kind(groups, lr=args.learning_rate, weight_decay=args.weight_decay)
+    try:
+        scheduler = get_scheduler(
+            args.lr_scheduler_type,
+            optimizer,
+            num_warmup_steps=args.warmup_steps,
+            num_training_steps=args.steps,
+        )
+    except ValueError as error:
+        raise UserError(f"--lr_scheduler_type {args.lr_scheduler_type}: {error}") from error
+    return optimizer, scheduler

@@ -1,0 +1,176 @@
+"""The generative reward model: its examples, its training, its inference."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from text2grad.alignment import locate_spans
+from text2grad.annotators.reward_model import RewardModelAnnotator
+from text2grad.chat import PromptRenderer
+from text2grad.decoding import TokenTable, encode_target
+from text2grad.files import check_writable, write_json, write_rows
+from text2grad.models import gpu_memory, load_tokenizer, quiet_libraries
+from text2grad.parsing import target_json
+from text2grad.records import annotated_row, read_records
+from text2grad.run_folder import write_run_config
+from text2grad.schema import Feedback, Record, Unparseable, UserError
+from text2grad.supervised import (
+    Dropped,
+    Example,
+    collect_examples,
+    train_adapter,
+)
+from text2grad.tasks import TaskSpec, get_task
+
+if TYPE_CHECKING:
+    from text2grad.config import RewardInferConfig, RewardTrainConfig
+
+
+def train_reward_model(args: RewardTrainConfig) -> None:
+    """Train on annotated records; write checkpoints, the split as used, and the run's record."""
+    quiet_libraries()
+    task = get_task(args.task)
+    output_dir = check_writable(args.output_dir, "--output_dir")
+    data_dir = check_writable(args.data_dir, "--data_dir")
+    train, valid = read_split(args, task)
+    write_rows(data_dir / f"{task.name}_train.json", [r.fields for r in train], "--data_dir")
+    write_rows(data_dir / f"{task.name}_test.json", [r.fields for r in valid], "--data_dir")
+    tokenizer = load_tokenizer(args.base_model, "--base_model")
+    maker = ExampleMaker(args, task, tokenizer)
+    examples = collect_examples(train, maker.make, f"--data_path {args.data_path}")
+    held_out = collect_examples(valid, maker.make, f"--valid_data_path {args.valid_data_path}")
+    print(f"{len(examples)} examples, {maker.shortened} posts shortened to fit")
+    data = {"data_path": args.data_path, "valid_data_path": args.valid_data_path}
+    write_run_config(output_dir, args, data, examples=len(examples), shortened=maker.shortened)
+    trainer = train_adapter(args, args.base_model, tokenizer, examples, held_out, args.eval_steps)
+    write_json(output_dir / "training_log.json", trainer.state.log_history, "--output_dir")
+    print(f"reward model: {output_dir / 'final'}")
+
+
+def read_split(args: RewardTrainConfig, task: TaskSpec) -> tuple[list[Record], list[Record]]:
+    """Training and validation records; no prompt is in both.
+
+    Raises:
+        UserError: a prompt is in both files, or a record's annotation is unparseable.
+    """
+    need = ("prompt", "response", "feedback")
+    train = read_records(args.data_path, task, need, args.fields)
+    check_feedback(train, "--data_path")
+    if args.valid_data_path:
+        flag = "--valid_data_path"
+        valid = read_records(args.valid_data_path, task, need, args.fields, flag)
+        check_feedback(valid, flag)
+        both = {record.prompt for record in train} & {record.prompt for record in valid}
+        if both:
+            name = next(record.origin for record in valid if record.prompt in both)
+            raise UserError(f"{name}: its prompt is in --data_path {args.data_path} too")
+    else:
+        prompts = list(dict.fromkeys(record.prompt for record in train))
+        random.Random(args.seed).shuffle(prompts)
+        held_out = set(prompts[: max(1, round(len(prompts) * args.valid_fraction))])
+        valid = [record for record in train if record.prompt in held_out]
+        train = [record for record in train if record.prompt not in held_out]
+    if args.max_train_samples:
+        train = random.Random(args.seed).sample(train, min(args.max_train_samples, len(train)))
+    return train, valid
+
+
+def check_feedback(records: Sequence[Record], flag: str) -> None:
+    """Every record's annotation is readable, or an error names the first that is not."""
+    for record in records:
+        if isinstance(record.feedback, Unparseable):
+            raise UserError(f"{record.origin}: its annotation: {record.feedback.reason} ({flag})")
+
+
+class ExampleMaker:
+    """Turns annotated records into prompt and target ids.
+
+    The prompt is shortened inside the post; response, instructions and target are never cut.
+    """
+
+    def __init__(self, args: RewardTrainConfig, task: TaskSpec, tokenizer: Any) -> None:
+        self.args, self.task, self.tokenizer = args, task, tokenizer
+        self.table = TokenTable(tokenizer)
+        template = task.prompt_template("reward_model", args.prompt_file)
+        self.renderer = PromptRenderer(tokenizer, template, args.prompt_max_length)
+        self.shortened = 0
+
+    def make(self, record: Record) -> Example | Dropped:
+        """One example, or why the record does not fit."""
+        target = encode_target(target_json(record.feedback, self.task), self.table)
+        target = [*target, self.tokenizer.eos_token_id]
+        if len(target) > self.args.answer_max_length:
+            limit = f"--answer_max_length {self.args.answer_max_length}"
+            return Dropped(record.id, f"its target has {len(target)} tokens, over {limit}")
+        room = min(self.args.prompt_max_length, self.args.max_length - len(target))
+        renderer = self.renderer
+        if room < renderer.max_tokens:
+            renderer = PromptRenderer(self.tokenizer, renderer.template, room, flag="--max_length")
+        try:
+            prompt = renderer.render(record.origin, prompt=record.prompt, response=record.response)
+        except UserError as error:
+            return Dropped(record.id, str(error))
+        self.shortened += prompt.shortened
+        return Example(prompt.ids, target)
+
+
+def infer_reward_model(args: RewardInferConfig) -> None:
+    """Judge the responses of a file and write them with the reward model's feedback.
+
+    Each row keeps the record; an annotation it came with moves under "gold"; an unparseable
+    reply leaves "unparseable" with the reason in place of feedback.
+    """
+    quiet_libraries()
+    task = get_task(args.task)
+    records = read_records(args.data_path, task, ("prompt", "response"), args.fields)
+    if 0 < args.max_samples < len(records):
+        records = random.Random(args.seed).sample(records, args.max_samples)
+    check_writable(Path(args.output_path).parent, "--output_path")
+    memory = gpu_memory(args.gpu_memory)
+    load = {"device_map": "auto", "max_memory": memory} if memory else {}
+    annotator = RewardModelAnnotator(
+        args.model_path,
+        task,
+        dtype=args.dtype,
+        constrained=args.constrained_decoding,
+        batch_size=args.batch_size,
+        prompt_max_tokens=args.prompt_max_length,
+        max_new_tokens=args.max_new_tokens,
+        max_tokens=args.max_length,
+        prompt_file=args.prompt_file,
+        flag="--model_path",
+        load=load,
+    )
+    started = time.perf_counter()
+    said = annotator.annotate(records, progress=True)
+    rows = [
+        judged_row(record, feedback, reply, task)
+        for record, feedback, reply in zip(records, said, annotator.stats.raw, strict=True)
+    ]
+    write_rows(args.output_path, rows)
+    parsed = sum(isinstance(one, Feedback) for one in said)
+    seconds = time.perf_counter() - started
+    print(f"{parsed} of {len(rows)} replies parsed, {seconds:.0f} s: {args.output_path}")
+    if args.constrained_decoding:
+        write_json(Path(args.output_path).with_suffix(".decoding.json"), annotator.rates())
+
+
+def judged_row(
+    record: Record, said: Feedback | Unparseable, reply: str, task: TaskSpec
+) -> dict[str, Any]:
+    """The record with new feedback, its old one under "gold"."""
+    keys = {task.critique_keys[0], "spans", "annotation", *(label.key for label in task.labels)}
+    gold = {key: record.fields[key] for key in keys if key in record.fields}
+    bare = {key: value for key, value in record.fields.items() if key not in keys}
+    plain = Record(record.id, record.prompt, record.response, fields=bare, origin=record.origin)
+    provenance = {"annotator": "reward_model"}
+    if isinstance(said, Unparseable):
+        row = {"id": record.id, **bare, "unparseable": said.reason}
+    else:
+        spans = locate_spans(said.spans, record.response, task)
+        row = annotated_row(plain, said, spans, task, provenance)
+    return {**row, "reply": reply, **({"gold": gold} if gold else {})}

@@ -1,0 +1,106 @@
+"""From a sampled response and its feedback to one score per sampled token."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from text2grad.alignment import locate_spans, response_text, score_tokens
+from text2grad.schema import Feedback, Record, Span, Unparseable
+from text2grad.tasks import TaskSpec
+
+if TYPE_CHECKING:
+    from text2grad.config import PolicyConfig
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One response with what was said of it.
+
+    Attributes:
+        record: the prompt's record, its response the sampled text.
+        pieces: bytes of each sampled token.
+        feedback: the critique, or why there is none.
+        spans: the critique's quotes, located.
+        scores: one per sampled token; None where the feedback is unparseable.
+    """
+
+    record: Record
+    pieces: list[bytes]
+    feedback: Feedback | Unparseable
+    spans: tuple[Span, ...] = ()
+    scores: list[float] | None = None
+
+    @property
+    def tokens(self) -> list[str]:
+        """The sampled tokens as they can be shown."""
+        return [piece.decode("utf-8", "replace") for piece in self.pieces]
+
+
+def sampled_record(record: Record, pieces: Sequence[bytes]) -> Record:
+    """The record with the sampled text in place of its response."""
+    return Record(
+        id=record.id,
+        prompt=record.prompt,
+        response=response_text(pieces),
+        reference=record.reference,
+        fields=record.fields,
+        origin=record.origin,
+    )
+
+
+def judge(
+    record: Record, pieces: list[bytes], feedback: Feedback | Unparseable, task: TaskSpec
+) -> Judged:
+    """Locate the quotes in the sampled text and score its tokens."""
+    if isinstance(feedback, Unparseable):
+        return Judged(record, pieces, feedback)
+    spans = locate_spans(feedback.spans, record.response, task)
+    return Judged(record, pieces, feedback, spans, score_tokens(pieces, spans, task))
+
+
+def critique_health(judged: Sequence[Judged]) -> dict[str, Any]:
+    """Parse, match and coverage rates of a batch; 0 where there is nothing to count."""
+    parsed = [one for one in judged if one.scores is not None]
+    matches = Counter(span.match for one in parsed for span in one.spans)
+    n_spans = sum(matches.values())
+    scores = [score for one in parsed for score in one.scores or ()]
+    reasons = Counter(
+        one.feedback.reason for one in judged if isinstance(one.feedback, Unparseable)
+    )
+
+    def share(count: int, total: int) -> float:
+        return count / total if total else 0.0
+
+    return {
+        "parse_rate": share(len(parsed), len(judged)),
+        "unparseable": dict(reasons),
+        "match_rate": share(n_spans - matches["unmatched"], n_spans),
+        "unmatched_rate": share(matches["unmatched"], n_spans),
+        "spans_per_response": share(n_spans, len(parsed)),
+        "coverage": share(sum(score != 0 for score in scores), len(scores)),
+        "positive_share": share(sum(score > 0 for score in scores), len(scores)),
+        "negative_share": share(sum(score < 0 for score in scores), len(scores)),
+    }
+
+
+def build_critic(args: PolicyConfig, task: TaskSpec) -> Any:
+    """Who judges the samples, with `annotate(records)` and `rates()`."""
+    if args.feedback_source == "reference":
+        from text2grad.annotators.reference import ReferenceAnnotator
+
+        return ReferenceAnnotator(task)
+    from text2grad.annotators.reward_model import RewardModelAnnotator
+
+    return RewardModelAnnotator(
+        args.reward_model_name,
+        task,
+        dtype=args.dtype,
+        constrained=args.constrained_decoding,
+        batch_size=args.reward_batch_size,
+        prompt_max_tokens=args.reward_prompt_max_length,
+        max_new_tokens=args.reward_max_new_tokens,
+        prompt_file=args.reward_prompt_file,
+    )

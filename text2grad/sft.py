@@ -1,0 +1,44 @@
+"""The supervised start of the policy, on the human references."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from text2grad.chat import PromptRenderer
+from text2grad.files import check_writable
+from text2grad.models import load_tokenizer, quiet_libraries
+from text2grad.records import read_records
+from text2grad.run_folder import write_run_config
+from text2grad.schema import Record
+from text2grad.supervised import Dropped, Example, collect_examples, train_adapter
+from text2grad.tasks import get_task
+
+if TYPE_CHECKING:
+    from text2grad.config import SFTConfig
+
+
+def train_sft(args: SFTConfig) -> None:
+    """Fine-tune the policy on the human references; several responses to a prompt count once."""
+    quiet_libraries()
+    task = get_task(args.task)
+    output_dir = check_writable(args.output_dir, "--output_dir")
+    records = read_records(args.data_path, task, ("prompt", "reference"), args.fields)
+    records = list({record.prompt: record for record in records}.values())
+    if args.max_train_samples:
+        records = records[: args.max_train_samples]
+    tokenizer = load_tokenizer(args.base_model_name, "--base_model_name")
+    template = task.prompt_template("policy", args.prompt_file)
+    renderer = PromptRenderer(tokenizer, template, args.prompt_max_length)
+
+    def make(record: Record) -> Example | Dropped:
+        target = tokenizer(record.reference, add_special_tokens=False)["input_ids"]
+        target = [*target, tokenizer.eos_token_id]
+        if len(target) > args.answer_max_length:
+            limit = f"--answer_max_length {args.answer_max_length}"
+            return Dropped(record.id, f"its reference has {len(target)} tokens, over {limit}")
+        return Example(renderer.render(record.origin, prompt=record.prompt).ids, target)
+
+    examples = collect_examples(records, make, f"--data_path {args.data_path}")
+    write_run_config(output_dir, args, {"data_path": args.data_path}, examples=len(examples))
+    train_adapter(args, args.base_model_name, tokenizer, examples, [], 0)
+    print(f"policy after supervised training: {output_dir / 'final'}")

@@ -1,0 +1,179 @@
+"""Supervised LoRA training through TRL: the reward model, and the policy's start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datasets import Dataset
+from transformers import TrainerCallback
+from trl import SFTConfig as TrlConfig
+from trl import SFTTrainer
+
+from text2grad.models import add_lora, load_model, replace_folder
+from text2grad.schema import Record, UserError
+
+if TYPE_CHECKING:
+    from text2grad.config import RewardTrainConfig, SFTConfig
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt and its target as ids; the loss counts the target only."""
+
+    prompt_ids: list[int]
+    target_ids: list[int]
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A record that does not fit, and why."""
+
+    record_id: str
+    reason: str
+
+
+def collect_examples(
+    records: Sequence[Record], make: Callable[[Record], Example | Dropped], flag: str
+) -> list[Example]:
+    """Examples of all records that fit; those that do not are counted and named.
+
+    Raises:
+        UserError: none fits.
+    """
+    made = [make(record) for record in records]
+    dropped = [one for one in made if isinstance(one, Dropped)]
+    for one in dropped[:10]:
+        print(f"left out {one.record_id}: {one.reason}")
+    if dropped:
+        print(f"{len(dropped)} of {len(records)} records left out of training")
+    examples = [one for one in made if isinstance(one, Example)]
+    if not examples:
+        raise UserError(f"{flag}: no record fits; first reason: {dropped[0].reason}")
+    return examples
+
+
+def train_adapter(
+    args: RewardTrainConfig | SFTConfig,
+    base_model: str,
+    tokenizer: Any,
+    train: Sequence[Example],
+    valid: Sequence[Example],
+    eval_steps: int,
+) -> SFTTrainer:
+    """Train a LoRA adapter with TRL's `SFTTrainer` and save it as `OUTPUT_DIR/final`.
+
+    Args:
+        args: the flags that both stages share: LoRA, optimiser, batch, schedule, resume.
+        base_model: model to adapt.
+        tokenizer: saved beside the adapter.
+        train: examples.
+        valid: likewise, may be empty.
+        eval_steps: updates between evaluations, 0 for none.
+    """
+    output_dir = Path(args.output_dir)
+    model = load_model(base_model, args.dtype, "--base_model")
+    model.config.use_cache = False
+    model = add_lora(
+        model,
+        args.lora_r,
+        args.lora_alpha,
+        args.lora_dropout,
+        args.lora_target_modules,
+        "--lora_target_modules",
+    )
+    named = NamedCheckpoints(output_dir, tokenizer)
+    trainer = SFTTrainer(
+        model=model,
+        args=_trl_config(args, eval_steps if valid else 0),
+        train_dataset=_dataset(train),
+        eval_dataset=_dataset(valid) if valid else None,
+        processing_class=tokenizer,
+        callbacks=[named],
+    )
+    named.trainer = trainer
+    trainer.train(resume_from_checkpoint=_newest_state(output_dir, args.resume_from_checkpoint))
+    save_adapter(trainer, tokenizer, output_dir / "final")
+    return trainer
+
+
+def save_adapter(trainer: SFTTrainer, tokenizer: Any, path: Path) -> None:
+    """Write adapter and tokenizer, whole or not at all; every process must call it."""
+    if trainer.is_deepspeed_enabled:
+        trainer.save_model(str(path))  # gathers the shards of ZeRO-3
+    elif trainer.is_world_process_zero():
+        with replace_folder(path) as folder:
+            trainer.model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+
+
+class NamedCheckpoints(TrainerCallback):
+    """Writes the adapter as `{epoch}_{step}` at every save; the step starts anew each epoch."""
+
+    def __init__(self, output_dir: str | Path, tokenizer: Any) -> None:
+        self.output_dir, self.tokenizer = Path(output_dir), tokenizer
+        self.trainer: SFTTrainer | None = None
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Called by the trainer after it wrote its own resumable state."""
+        per_epoch = max(1, round(state.max_steps / max(state.num_train_epochs, 1)))
+        epoch, step = divmod(state.global_step - 1, per_epoch)
+        save_adapter(self.trainer, self.tokenizer, self.output_dir / f"{epoch}_{step + 1}")
+
+
+def _trl_config(args: RewardTrainConfig | SFTConfig, eval_steps: int) -> TrlConfig:
+    try:
+        return TrlConfig(
+            output_dir=str(Path(args.output_dir) / "trainer"),
+            per_device_train_batch_size=args.per_device_train_batch_size,
+            per_device_eval_batch_size=args.per_device_train_batch_size,
+            gradient_accumulation_steps=args.gradient_accumulation_steps,
+            num_train_epochs=args.num_train_epochs,
+            max_steps=args.max_steps,
+            learning_rate=args.learning_rate,
+            lr_scheduler_type=args.lr_scheduler_type,
+            warmup_steps=args.warmup_ratio,
+            weight_decay=args.weight_decay,
+            max_grad_norm=args.max_grad_norm,
+            eval_strategy="steps" if eval_steps else "no",
+            eval_steps=eval_steps or None,
+            save_steps=args.save_steps,
+            save_total_limit=args.save_total_limit,
+            logging_steps=10,
+            report_to="none",
+            bf16=False,  # the frozen base is loaded in its own precision, the adapter is fp32
+            gradient_checkpointing=args.gradient_checkpointing,
+            train_sampling_strategy="group_by_length",
+            max_length=None,  # examples are made to fit; nothing may cut a target
+            dataset_kwargs={"skip_prepare_dataset": True},
+            seed=args.seed,
+            deepspeed=args.deepspeed or None,
+            disable_tqdm=False,
+        )
+    except ValueError as error:
+        raise UserError(f"training flags: {' '.join(str(error).split())[:300]}") from error
+
+
+def _dataset(examples: Sequence[Example]) -> Dataset:
+    rows = [
+        {
+            "input_ids": [*one.prompt_ids, *one.target_ids],
+            "labels": [IGNORED] * len(one.prompt_ids) + list(one.target_ids),
+        }
+        for one in examples
+    ]
+    return Dataset.from_list(rows)
+
+
+def _newest_state(output_dir: Path, wanted: str) -> str | None:
+    if wanted != "auto":
+        return wanted or None
+    states = list((output_dir / "trainer").glob("checkpoint-*"))
+    whole = [path for path in states if (path / "trainer_state.json").exists()]
+    if not whole:
+        return None
+    return str(max(whole, key=lambda path: int(path.name.rsplit("-", 1)[1])))

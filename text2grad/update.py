@@ -1,0 +1,161 @@
+"""The optimisation phase of a PPO step: several passes over fixed micro-batches."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from text2grad.ppo_math import policy_loss, value_loss
+from text2grad.rollout import MicroBatch
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from text2grad.config import PolicyConfig
+
+
+@dataclass(frozen=True)
+class Credit:
+    """What the optimisation needs to know of a batch, all (B, R).
+
+    Attributes:
+        old_logp: log-probabilities under the policy that sampled.
+        old_values, returns: in the unit of the value head.
+        advantages: whitened.
+        mask: bool, True = a sampled token with a judged response.
+    """
+
+    old_logp: Tensor
+    old_values: Tensor
+    returns: Tensor
+    advantages: Tensor
+    mask: Tensor
+
+    def rows(self, batch: MicroBatch) -> Credit:
+        """The part of a micro-batch, cut to its width."""
+        rows = batch.rows.to(self.mask.device)
+        width = batch.response_ids.shape[1]
+        names = ("old_logp", "old_values", "returns", "advantages", "mask")
+        return Credit(*(getattr(self, name)[rows, :width] for name in names))
+
+
+class Updater:
+    """Runs the clipped updates of one batch after another.
+
+    Args:
+        args: clip ranges, epochs, bounds.
+        policy: as prepared by `accelerator`.
+        optimizer: likewise.
+        accelerator: sums over processes, clips, runs backward.
+    """
+
+    def __init__(
+        self, args: PolicyConfig, policy: Any, optimizer: Any, accelerator: Accelerator
+    ) -> None:
+        self.args, self.policy, self.optimizer = args, policy, optimizer
+        self.accelerator = accelerator
+        self.parameters = [p for p in policy.parameters() if p.requires_grad]
+
+    def run(self, batches: Sequence[MicroBatch], credit: Credit, step: int) -> dict[str, float]:
+        """All epochs over one batch.
+
+        Args:
+            batches: the micro-batches on which the old log-probabilities were computed; only
+                their order changes.
+            credit: advantages and targets.
+            step: number of the PPO step; fixes the order.
+
+        Returns:
+            Means over the updates made, of the first one apart, and how many were made.
+        """
+        order, totals = random.Random(f"{self.args.seed}-{step}"), defaultdict(list)
+        skipped = 0
+        for _ in range(self.args.ppo_epochs):
+            shuffled = order.sample(batches, len(batches))
+            size = self.args.gradient_accumulation_steps
+            for start in range(0, len(shuffled), size):
+                stats = self._accumulate(shuffled[start : start + size], credit, step)
+                if stats is None:
+                    continue
+                for name, value in stats.items():
+                    totals[name].append(value)
+                if self._is_too_far(stats):
+                    self.optimizer.zero_grad()
+                    return self._summary(totals, skipped, stopped=True)
+                if stats["ratio"] > self.args.ratio_threshold:
+                    self.optimizer.zero_grad()
+                    skipped += 1
+                    continue
+                totals["gradient_norm"].append(self._apply())
+        return self._summary(totals, skipped, stopped=False)
+
+    def _accumulate(
+        self, group: Sequence[MicroBatch], credit: Credit, step: int
+    ) -> dict[str, float] | None:
+        """Gradients of one update; None if no token of it counts on any process."""
+        parts = [(batch, credit.rows(batch)) for batch in group]
+        count = sum(int(part.mask.sum()) for _, part in parts)
+        count = self._sum(torch.tensor([float(count)]))[0].item()
+        if count == 0:
+            return None
+        totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
+        for batch, part in parts:
+            loss, stats = self._losses(batch, part, count, step)
+            # every process averages its gradients with the others; the loss is a global sum
+            self.accelerator.backward(loss * self.accelerator.num_processes)
+            for name, value in stats.items():
+                totals[name] = totals[name] + value.detach().float().cpu()
+        names = sorted(totals)
+        summed = self._sum(torch.stack([totals[name] for name in names]))
+        return dict(zip(names, summed.tolist(), strict=True))
+
+    def _losses(
+        self, batch: MicroBatch, part: Credit, count: float, step: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        args = self.args
+        logp, values = self.policy(
+            batch, args.temperature, args.logp_chunk_tokens, step <= args.detach_value_steps
+        )
+        policy = policy_loss(logp, part.old_logp, part.advantages, part.mask, args.cliprange, count)
+        value = value_loss(
+            values, part.old_values, part.returns, part.mask, args.cliprange_value, count
+        )
+        weight_p = 0.0 if args.mask_loss == "loss_p" else 1.0
+        weight_v = 0.0 if args.mask_loss == "loss_v" else args.vf_coef
+        stats = {
+            "policy_loss": policy.loss,
+            "value_loss": value.loss,
+            "clip_fraction": policy.stats["clip_fraction"],
+            "approx_kl": policy.stats["approx_kl"],
+            "ratio": policy.stats["ratio"],
+            "value_error": value.stats["error"],
+            "value_clip_fraction": value.stats["clip_fraction"],
+        }
+        return weight_p * policy.loss + weight_v * value.loss, stats
+
+    def _apply(self) -> float:
+        norm = self.accelerator.clip_grad_norm_(self.parameters, self.args.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return float(norm)
+
+    def _is_too_far(self, stats: dict[str, float]) -> bool:
+        return self.args.early_stopping and stats["approx_kl"] > 1.5 * self.args.target_kl
+
+    def _sum(self, values: Tensor) -> Tensor:
+        return self.accelerator.reduce(values.to(self.accelerator.device), "sum").cpu()
+
+    @staticmethod
+    def _summary(totals: dict[str, list[float]], skipped: int, stopped: bool) -> dict[str, float]:
+        out = {name: sum(values) / len(values) for name, values in totals.items()}
+        if totals:
+            out["first_ratio"] = totals["ratio"][0]
+            out["first_approx_kl"] = totals["approx_kl"][0]
+        updates = len(totals.get("gradient_norm", ()))
+        return {**out, "updates": updates, "skipped_updates": skipped, "stopped_early": stopped}
