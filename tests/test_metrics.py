@@ -1,0 +1,366 @@
+"""Agreement of spans, the baselines, the reward model's report and the summary metrics."""
+
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from tiny import byte_level_tokenizer
+
+from text2grad.agreement import (
+    bootstrap_interval,
+    class_scores,
+    classes_of,
+    compare,
+    label_units,
+    macro_f1,
+    match_spans,
+    sign_accuracy,
+    token_units,
+    word_units,
+)
+from text2grad.alignment import TokenBytes, score_tokens
+from text2grad.baselines import BagOfWordsBaseline, ConstantBaseline, spans_of_labels
+from text2grad.metrics import evaluate_reward_model, evaluate_summaries
+from text2grad.reward_quality import reward_model_report
+from text2grad.schema import Feedback, Record, Span, Unparseable, UserError
+from text2grad.summary_quality import summary_metrics
+from text2grad.tasks import get_task
+
+TASK = get_task("slf5k")
+CLASSES = ("good", "poor", "neutral")
+
+
+def span(response, text, label):
+    start = response.index(text)
+    return Span(text, label, start, start + len(text), "exact")
+
+
+def record(number, response, *spans, post="a post", critique="fine"):
+    return Record(str(number), post, response, feedback=Feedback(critique, tuple(spans)))
+
+
+# -- units
+
+
+def test_half_rule_and_poor_wins():
+    text = "abcd efgh ijkl"
+    half = Span("cd ef", "good", 2, 7, "exact")  # 2 of 4 characters of both words
+    less = Span("l", "good", 13, 14, "exact")  # 1 of 4
+    poor = Span("ab", "poor", 0, 2, "exact")  # the other half of the first word: poor wins
+    units = word_units(text)
+    assert units == [(0, 4), (5, 9), (10, 14)]
+    assert label_units([half, less], text, TASK, units) == ["good", "good", "neutral"]
+    assert label_units([half, poor], text, TASK, units) == ["poor", "good", "neutral"]
+
+
+def test_half_is_counted_in_bytes_and_unmatched_spans_label_nothing():
+    text = "aé b"  # 1 + 2 bytes
+    units = word_units(text)
+    assert label_units([Span("a", "good", 0, 1)], text, TASK, units) == ["neutral", "neutral"]
+    assert label_units([Span("é", "good", 1, 2)], text, TASK, units) == ["good", "neutral"]
+    lost = Span("b", "poor", match="unmatched")
+    assert label_units([lost], text, TASK, units) == ["neutral", "neutral"]
+
+
+def test_token_labels_are_the_signs_of_the_token_scores():
+    tokenizer = byte_level_tokenizer()
+    text = "The dog ran to the park 🙂 and\n\n naïve 東京 saw a cat."
+    generator = np.random.default_rng(0)
+    for _ in range(40):
+        spans = []
+        for label in generator.choice(["good", "poor"], size=3):
+            start, end = sorted(generator.choice(len(text), size=2, replace=False))
+            spans.append(Span(text[start:end], str(label), int(start), int(end), "exact"))
+        pieces = TokenBytes(tokenizer).pieces(tokenizer(text)["input_ids"])
+        named = {1.0: "good", -1.0: "poor", 0.0: "neutral"}
+        scores = zip(pieces, score_tokens(pieces, spans, TASK), strict=True)
+        wanted = [named[score] for piece, score in scores if piece.strip()]
+        units = token_units(tokenizer)(text)
+        assert label_units(spans, text, TASK, units) == wanted
+
+
+def test_counts_scores_and_sign_accuracy():
+    gold = ["good", "good", "poor", "neutral", "poor"]
+    predicted = ["good", "poor", "poor", "good", "neutral"]
+    counts = compare(gold, predicted, CLASSES)
+    # good: 1 hit, 2 gold, 2 predicted; poor likewise; neutral: 0 hits, 1 gold, 1 predicted
+    assert class_scores(counts, 0) == {
+        "precision": 0.5,
+        "recall": 0.5,
+        "f1": 0.5,
+        "gold": 2,
+        "predicted": 2,
+    }
+    assert class_scores(counts, 2)["f1"] == 0.0
+    assert macro_f1(counts) == pytest.approx(1 / 3)
+    assert sign_accuracy(counts, TASK) == 0.5  # 4 labelled units, 2 with the right sign
+
+
+def test_unreadable_reply_is_wrong_everywhere_and_never_left_out():
+    perfect = compare(["good", "neutral"], ["good", "neutral"], CLASSES)
+    unreadable = compare(["good", "neutral"], None, CLASSES)
+    assert macro_f1(unreadable) == 0.0
+    assert [class_scores(unreadable, row)["f1"] for row in range(3)] == [0.0, None, 0.0]
+    # a perfect and an unreadable reply: hits 1, gold 2, predicted 1 -> F1 2/3, recall 1/2
+    both = class_scores(perfect + unreadable, 0)
+    assert (both["f1"], both["recall"]) == (pytest.approx(2 / 3), 0.5)
+    assert sign_accuracy(perfect + unreadable, TASK) == 0.5
+    assert macro_f1(compare([], [], CLASSES)) is None
+
+
+# -- spans
+
+
+def test_span_hits_need_half_of_the_union_and_are_one_to_one():
+    gold = [Span("", "good", 0, 10), Span("", "good", 20, 30)]
+    predicted = [
+        Span("", "good", 0, 10),  # exact
+        Span("", "good", 0, 6),  # its target is taken
+        Span("", "good", 20, 25),  # 5 of 10: just a hit
+        Span("nowhere", "good", match="unmatched"),
+        Span("", "poor", 0, 10),  # other label
+    ]
+    counts = match_spans(gold, predicted, "good")
+    assert (counts.gold, counts.predicted, counts.hits, counts.exact) == (2, 4, 2, 1)
+    assert counts.mean_iou == pytest.approx(0.75)
+    miss = match_spans(gold, [Span("", "good", 24, 34)], "good")  # 6 of 14
+    assert (miss.hits, miss.mean_iou) == (0, pytest.approx(6 / 14 / 2))
+    assert match_spans([Span("x", "good")], [], "good").gold == 0  # gold that is not in the text
+
+
+def test_best_overlap_is_paired_first():
+    gold = [Span("", "poor", 0, 10), Span("", "poor", 8, 20)]
+    predicted = [Span("", "poor", 6, 20)]  # 12/14 with the second, 4/20 with the first
+    counts = match_spans(gold, predicted, "poor")
+    assert (counts.hits, counts.overlap) == (1, pytest.approx(12 / 14))
+
+
+# -- bootstrap
+
+
+def test_bootstrap_interval():
+    values = np.random.default_rng(1).normal(0.5, 1.0, size=400)
+    low, high = bootstrap_interval(values, seed=3)
+    # the mean +- 1.96 standard errors
+    wanted = values.mean() + np.array([-1.96, 1.96]) * values.std() / 20
+    np.testing.assert_allclose([low, high], wanted, atol=0.01)
+    assert bootstrap_interval(values, seed=3) == (low, high)
+    assert bootstrap_interval([0.25] * 9, seed=0) == (0.25, 0.25)
+    assert bootstrap_interval([0.25], seed=0) is None
+    pairs = np.array([[1.0, 2.0], [3.0, 6.0], [2.0, 4.0]])
+    assert bootstrap_interval(pairs, 0, lambda mean: mean[1] / mean[0]) == pytest.approx((2.0, 2.0))
+
+
+# -- baselines
+
+
+def planted(count, seed):
+    """Responses in which exactly the words that the post lacks are poor."""
+    generator = np.random.default_rng(seed)
+    known = [f"known{i}" for i in range(30)]
+    records = []
+    for number in range(count):
+        post = list(generator.permutation(known)[:15])
+        strange = [f"strange{number}x{i}" for i in range(4)]
+        response = " ".join([*post[:5], *strange, *post[5:8]])
+        records.append(record(number, response, span(response, " ".join(strange), "poor")))
+        records[-1] = Record(**{**records[-1].__dict__, "prompt": " ".join(post)})
+    return records
+
+
+def test_bag_of_words_learns_what_is_not_in_the_post():
+    train, test = planted(40, 0), planted(5, 99)
+    model = BagOfWordsBaseline(TASK).fit(train)
+    for item in test:
+        wanted = label_units(item.feedback.spans, item.response, TASK, word_units(item.response))
+        assert model.predict(item) == wanted
+    assert model.predict(Record("0", "a post", "")) == []
+    again = BagOfWordsBaseline(TASK).fit(train)
+    np.testing.assert_array_equal(model.weights, again.weights)
+
+
+def test_bag_of_words_needs_annotated_records():
+    with pytest.raises(UserError, match="--train_file"):
+        BagOfWordsBaseline(TASK).fit([Record("0", "post", "text")])
+
+
+def test_constant_baseline_and_label_runs():
+    response = "a b  c d"
+    assert ConstantBaseline("poor").predict(Record("0", "p", response)) == ["poor"] * 4
+    spans = spans_of_labels(["good", "good", "neutral", "poor"], response)
+    assert [(s.text, s.label, s.start, s.end) for s in spans] == [
+        ("a b", "good", 0, 3),
+        ("d", "poor", 7, 8),
+    ]
+
+
+# -- the reward model's report
+
+
+def small_report():
+    text = "one two three four"
+    gold = [
+        record(1, text, span(text, "one two", "good"), span(text, "four", "poor"), post="p1"),
+        record(2, text, span(text, "one two", "good"), post="p2"),
+        Record("3", "p3", text),
+    ]
+    predicted = [
+        record(1, text, Span("one two", "good"), Span("five", "poor"), critique="fine"),
+        Record("2", "p2", text, feedback=Unparseable("no JSON object", "hm")),
+    ]
+    return reward_model_report(gold, predicted, planted(3, 0), TASK)
+
+
+def test_reward_model_report():
+    report = small_report()
+    assert (report["responses"], report["without_gold"], report["posts"]) == (2, 1, 2)
+    assert report["parse"] == {
+        "rate": 0.5,
+        "unparseable": {"no JSON object": 1},
+        "repairs": {"none": 1},
+    }
+    assert (report["quotes"]["quotes"], report["quotes"]["unmatched_rate"]) == (2, 0.5)
+    tokens = report["systems"]["reward_model"]["tokens"]
+    # good: 2 hits, 4 gold, 2 predicted; poor: never predicted; neutral: 1 hit, 3 gold, 2 predicted
+    assert tokens["good"]["f1"] == pytest.approx(2 / 3)
+    assert (tokens["poor"]["precision"], tokens["poor"]["f1"]) == (None, 0.0)
+    assert tokens["neutral"]["f1"] == pytest.approx(2 / 5)
+    assert tokens["macro_f1"] == pytest.approx((2 / 3 + 0 + 2 / 5) / 3)
+    assert tokens["sign_accuracy"] == pytest.approx(2 / 5)
+    spans = report["systems"]["reward_model"]["spans"]
+    assert (spans["good"]["precision"], spans["good"]["recall"]) == (1.0, 0.5)
+    assert (spans["poor"]["predicted"], spans["poor"]["f1"]) == (1, 0.0)
+    assert report["critique"]["rougeL"] == 0.5  # 1 for the same critique, 0 for the unreadable one
+    everything_good = report["systems"]["all_good"]["tokens"]
+    assert everything_good["good"]["f1"] == pytest.approx(2 * 4 / (4 + 8))
+    assert set(report["lead"]) == {"all_neutral", "all_good", "all_poor", "bag_of_words"}
+    wanted = tokens["macro_f1"] - everything_good["macro_f1"]
+    assert report["lead"]["all_good"]["macro_f1"] == pytest.approx(wanted)
+
+
+def test_prediction_that_is_missing_counts_as_unreadable():
+    text = "one two"
+    gold = [record(1, text, span(text, "one", "good"))]
+    report = reward_model_report(gold, [], [], TASK)
+    assert report["parse"]["unparseable"] == {"no prediction": 1}
+    assert report["systems"]["reward_model"]["tokens"]["macro_f1"] == 0.0
+    with pytest.raises(UserError, match="gold"):
+        reward_model_report([Record("1", "p", text)], [], [], TASK)
+
+
+def write(path, rows):
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    return str(path)
+
+
+def inferred_rows():
+    base = {"post": "p", "generated_summary": "one two three"}
+    gold = {"textual_feedback": "ok", "good_spans": ["one two"], "poor_spans": []}
+    said = {"textual_feedback": "ok", "good_spans": ["two three"], "poor_spans": []}
+    return [
+        {"id": "1", **base, "gold": gold, **said, "reply": "{}"},
+        {"id": "2", **base, "gold": gold, "unparseable": "truncated", "reply": "{"},
+    ]
+
+
+def test_evaluate_reward_model_reads_what_inference_wrote(tmp_path, capsys):
+    args = SimpleNamespace(
+        task="slf5k",
+        input_file=write(tmp_path / "in.json", inferred_rows()),
+        output_file=str(tmp_path / "out.json"),
+        train_file=write(tmp_path / "train.json", [inferred_rows()[0]]),
+        data_path="",
+        seed=1,
+    )
+    evaluate_reward_model(args)
+    report = json.loads((tmp_path / "out.json").read_text())
+    # 1 of 2 predicted words right, 4 in gold
+    assert report["systems"]["reward_model"]["tokens"]["good"]["f1"] == pytest.approx(2 / 6)
+    printed = capsys.readouterr().out
+    assert "50.0% readable; unreadable: 1 truncated" in printed
+    assert "bag_of_words" in printed
+    bare = [
+        {key: row[key] for key in ("id", "post", "generated_summary")} for row in inferred_rows()
+    ]
+    args.input_file = write(tmp_path / "bare.json", bare)
+    with pytest.raises(UserError, match=r"bare.json: no record has feedback under \"gold\""):
+        evaluate_reward_model(args)
+    args.data_path = write(tmp_path / "gold.json", [{**bare[0], **inferred_rows()[0]["gold"]}])
+    evaluate_reward_model(args)
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert report["parse"] == {"rate": 0.0, "unparseable": {"no prediction": 1}, "repairs": {}}
+
+
+# -- summaries
+
+
+def test_summary_metrics():
+    same = summary_metrics(["the cat sat on the mat"], ["the cat sat on the mat"])
+    assert same == pytest.approx(
+        {
+            "rouge1": 1.0,
+            "rouge2": 1.0,
+            "rougeL": 1.0,
+            "sacrebleu": 100.0,
+            "chrf": 100.0,
+            "mean_words": 6.0,
+        }
+    )
+    # 3 of 3 words found, 3 of 6 recalled: F 2/3; bigrams 2 of 2 and 2 of 5: F 4/7; empty counts 0
+    half = summary_metrics(["the cat sat", ""], ["the cat sat on the mat", "a"])
+    assert half["rouge1"] == pytest.approx(1 / 3)
+    assert half["rouge2"] == pytest.approx(2 / 7)
+    with pytest.raises(ValueError, match="1 predictions for 2"):
+        summary_metrics(["a"], ["a", "b"])
+
+
+def test_evaluate_summaries_before_and_after(tmp_path, capsys):
+    def rows(responses, score):
+        return [
+            {
+                "id": str(i),
+                "query": f"post {i}",
+                "response": response,
+                "ideal_human_summary": "the cat sat on the mat",
+                "scores": {"reward_model_score": score},
+            }
+            for i, response in enumerate(responses)
+        ]
+
+    after = rows(["the cat sat on the mat", "the cat sat"], 0.5)
+    args = SimpleNamespace(
+        task="slf5k",
+        input_file=write(tmp_path / "after.json", after),
+        compare_file=write(tmp_path / "before.json", rows(["a dog", "the cat sat"], -0.5)[::-1]),
+        output_file=str(tmp_path / "out.json"),
+        seed=1,
+    )
+    evaluate_summaries(args)
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert report["n"] == 2
+    assert report["difference"]["rouge1"]["value"] == pytest.approx((1.0 - 0.0) / 2)
+    assert report["difference"]["reward_model_score"] == {"value": 1.0, "interval": [1.0, 1.0]}
+    assert report["difference"]["sacrebleu"]["interval"] is None
+    first = report["samples"][0]
+    assert (first["before"], first["after"]) == ("a dog", "the cat sat on the mat")
+    assert first["before_scores"]["rougeL"] == 0.0
+    assert "95 % interval" in capsys.readouterr().out
+    args.compare_file = write(tmp_path / "other.json", after[:1])
+    with pytest.raises(UserError, match=r"--compare_file .*1 prompts"):
+        evaluate_summaries(args)
+
+
+def test_metrics_import_is_light():
+    code = (
+        "import sys, text2grad.metrics, text2grad.report\n"
+        "heavy = {'torch', 'transformers', 'peft', 'evaluate', 'datasets'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_classes_follow_the_task():
+    assert classes_of(TASK) == CLASSES

@@ -1,0 +1,176 @@
+"""The two measuring commands: `3_metrics.py` of the reward model, `metrics.py` of the policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from text2grad.agreement import Units, token_units, word_units
+from text2grad.files import write_json
+from text2grad.parsing import read_feedback
+from text2grad.records import FieldNames, read_records
+from text2grad.reward_quality import reward_model_report
+from text2grad.schema import Feedback, Record, Unparseable, UserError
+from text2grad.summary_quality import summary_report
+from text2grad.tables import cell_text, interval_text, text_table
+from text2grad.tasks import TaskSpec, get_task
+from text2grad.wording import mended
+
+
+def evaluate_reward_model(args) -> None:
+    """Measure the output of `2_infer.py`, print the table and write the figures.
+
+    Args:
+        args: input_file, output_file, train_file ("" for none), data_path ("" for the gold in
+            input_file), task, seed; tokenizer, where given, compares its tokens, not words.
+    """
+    task = get_task(args.task)
+    rows = read_records(args.input_file, task, ("response",), flag="--input_file")
+    predicted = [replace(row, feedback=_prediction(row, task)) for row in rows]
+    if args.data_path:
+        ids = {row.id for row in rows}
+        gold = read_records(args.data_path, task, ("response", "feedback"), flag="--data_path")
+        gold = [record for record in gold if record.id in ids]
+    else:
+        gold = [replace(row, feedback=_gold(row, task)) for row in rows]
+    if not any(isinstance(record.feedback, Feedback) for record in gold):
+        where = f"--data_path {args.data_path}: no record with the ids of --input_file"
+        if not args.data_path:
+            where = f'--input_file {args.input_file}: no record has feedback under "gold"'
+        raise UserError(f"{where}; name annotated records with the same ids by --data_path")
+    train = read_records(args.train_file, task, flag="--train_file") if args.train_file else []
+    tokenizer = getattr(args, "tokenizer", "")
+    units, unit = (_read_units(tokenizer), "tokens") if tokenizer else (word_units, "words")
+    report = reward_model_report(gold, predicted, train, task, units, unit, args.seed)
+    write_json(args.output_file, report, "--output_file")
+    print(reward_model_table(report))
+    print(f"all figures: {args.output_file}")
+
+
+def evaluate_summaries(args) -> None:
+    """Measure the output of `infer_val.py`, print the table and write the figures.
+
+    Args:
+        args: input_file, compare_file ("" for none), output_file, task, seed.
+    """
+    task = get_task(args.task)
+    after = _read_summaries(args.input_file, task, "--input_file")
+    before = None
+    if args.compare_file:
+        others = _read_summaries(args.compare_file, task, "--compare_file")
+        missing = after.keys() ^ others.keys()
+        if missing:
+            raise UserError(
+                f"--compare_file {args.compare_file}: {len(missing)} prompts are only in this file "
+                f"or only in --input_file; both must answer the same ones, give infer_val.py the "
+                "same --input_path, --sample_size and --seed"
+            )
+        before = [others[key] for key in after]
+    report = summary_report(list(after.values()), before, args.seed)
+    write_json(args.output_file, report, "--output_file")
+    print(summary_table(report))
+    print(f"all figures: {args.output_file}")
+
+
+def reward_model_table(report: Mapping[str, Any]) -> str:
+    """The printed form of `reward_model_report`."""
+    systems, leads = report["systems"], report["lead"]
+    units = report["unit"]
+    overall = []
+    for name, found in systems.items():
+        lead = leads.get(name, {"macro_f1": None, "interval": None})
+        interval = interval_text(report["macro_f1_interval"][name])
+        by = "" if lead["macro_f1"] is None else f"{lead['macro_f1']:+.3f}"
+        scores = found["tokens"]
+        row = (scores["macro_f1"], interval, by, interval_text(lead["interval"], signed=True))
+        overall.append([name, *row, scores["sign_accuracy"]])
+    header = [units, "macro-F1", "95 %", "reward model leads by", "95 %", "sign accuracy"]
+    return "\n\n".join(
+        [
+            _reply_lines(report),
+            text_table(header, overall),
+            _label_table(systems, "tokens", units, ("precision", "recall", "f1")),
+            _label_table(systems, "spans", "spans", ("precision", "recall", "f1", "mean_iou")),
+            _label_table(systems, "spans_exact", "exact", ("precision", "recall", "f1")),
+        ]
+    )
+
+
+def summary_table(report: Mapping[str, Any]) -> str:
+    """The printed form of `summary_report`."""
+    title = f"{report['n']} responses"
+    if "before" not in report:
+        return text_table([title, "value"], list(report["after"].items()))
+    rows = []
+    for name, change in report["difference"].items():
+        interval = interval_text(change["interval"], signed=True)
+        figures = (report["before"][name], report["after"][name], f"{change['value']:+.3f}")
+        rows.append([name, *figures, interval])
+    return text_table([title, "before", "after", "change", "95 % interval"], rows)
+
+
+def _read_units(tokenizer: str) -> Units:
+    from transformers import AutoTokenizer  # seconds to import
+
+    return token_units(AutoTokenizer.from_pretrained(tokenizer))
+
+
+def _prediction(row: Record, task: TaskSpec) -> Feedback | Unparseable:
+    fields = row.fields
+    if "unparseable" in fields:
+        return Unparseable(str(fields["unparseable"]), str(fields.get("reply", "")))
+    own = {key: value for key, value in fields.items() if key != "gold"}
+    return read_feedback(own, task) or Unparseable("no prediction")
+
+
+def _gold(row: Record, task: TaskSpec) -> Feedback | Unparseable | None:
+    gold = row.fields.get("gold")
+    return read_feedback(gold, task) if isinstance(gold, Mapping) else None
+
+
+def _read_summaries(path: str, task: TaskSpec, flag: str) -> dict[str, Record]:
+    """Records by id, or by prompt where the file has no ids."""
+    names = FieldNames(prompt="query", response="response")
+    records = read_records(path, task, ("prompt", "reference"), names, flag)
+    for record in records:
+        if "response" not in record.fields:
+            raise UserError(f'{record.origin}: the key "response" is missing (from {flag})')
+    return {record.id if "id" in record.fields else record.prompt: record for record in records}
+
+
+def _label_table(systems: Mapping[str, Any], level: str, title: str, columns: Sequence[str]) -> str:
+    first = next(iter(systems.values()))[level]
+    labels = [key for key, value in first.items() if isinstance(value, Mapping)]
+    short = {"precision": "P", "recall": "R", "f1": "F1", "mean_iou": "IoU"}
+    header = [title, *(f"{label} {short[column]}" for label in labels for column in columns)]
+    rows = [
+        [name, *(found[level][label][column] for label in labels for column in columns)]
+        for name, found in systems.items()
+    ]
+    return text_table(header, rows)
+
+
+def _reply_lines(report: Mapping[str, Any]) -> str:
+    parse, quotes, gold = report["parse"], report["quotes"], report["gold_quotes"]
+    lines = [
+        f"{report['responses']} responses of {report['posts']} posts"
+        + (f", {report['without_gold']} without gold left out" if report["without_gold"] else ""),
+        f"replies: {parse['rate']:.1%} readable{_counts(parse['unparseable'], 'unreadable')}"
+        f"{_counts(mended(parse['repairs']), 'mended')}",
+        f"quotes: {quotes['quotes']}, {_percent(quotes['unmatched_rate'])} not in the response "
+        f"(gold: {gold['quotes']}, {_percent(gold['unmatched_rate'])})",
+    ]
+    rouge = [f"{kind} {cell_text(value)}" for kind, value in report["critique"].items()]
+    lines.append("critiques against gold: " + ", ".join(rouge))
+    return "\n".join(lines)
+
+
+def _counts(counts: Mapping[str, int], title: str) -> str:
+    if not counts:
+        return ""
+    return f"; {title}: " + ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
+def _percent(share: float | None) -> str:
+    return "none" if share is None else f"{share:.1%}"

@@ -1,0 +1,93 @@
+"""Responses against human references, before and after training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from text2grad.agreement import bootstrap_interval
+from text2grad.schema import Record
+
+
+def summary_metrics(predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+    """ROUGE-1/2/L F (0 to 1), sacreBLEU and chrF (0 to 100), and mean length in words.
+
+    An empty prediction counts with 0. Raises ValueError for lists of different lengths.
+    """
+    if len(predictions) != len(references):
+        raise ValueError(f"{len(predictions)} predictions for {len(references)} references")
+    from text2grad.text_metrics import ChrF, Rouge, SacreBleu  # seconds to import
+
+    texts = {"predictions": list(predictions), "references": list(references)}
+    rouge = {name: float(np.mean(values)) for name, values in Rouge().compute(**texts).items()}
+    return {
+        **rouge,
+        **SacreBleu().compute(**texts),
+        **ChrF().compute(**texts),
+        "mean_words": float(np.mean([len(text.split()) for text in predictions])),
+    }
+
+
+def response_scores(records: Sequence[Record]) -> dict[str, list[float]]:
+    """Numbers of each response: ROUGE, words, and those under its own key "scores"."""
+    from text2grad.text_metrics import Rouge  # seconds to import
+
+    scores = Rouge().compute(
+        predictions=[record.response for record in records],
+        references=[record.reference for record in records],
+    )
+    scores["mean_words"] = [float(len(record.response.split())) for record in records]
+    own = [record.fields.get("scores") or {} for record in records]
+    for name in own[0]:
+        if all(isinstance(row.get(name), (int, float)) for row in own):
+            scores[name] = [float(row[name]) for row in own]
+    return scores
+
+
+def summary_report(
+    after: Sequence[Record], before: Sequence[Record] | None = None, seed: int = 42
+) -> dict[str, Any]:
+    """Figures of a set of responses, and what changed against an earlier set.
+
+    Args:
+        after: records with response and reference.
+        before: the same prompts, in the same order, answered by another model.
+        seed: of the bootstrap over prompts.
+
+    Returns:
+        "n", "after" {metric: value}, "samples"; with `before` also "before" and "difference"
+        {metric: {"value", "interval"}}, the interval 95 % and paired, None for corpus metrics.
+    """
+    scores = response_scores(after)
+    report: dict[str, Any] = {"n": len(after), "after": _figures(after, scores)}
+    samples = [
+        {"id": record.id, "prompt": record.prompt, "reference": record.reference, "after": text}
+        | {"after_scores": {name: values[i] for name, values in scores.items()}}
+        for i, (record, text) in enumerate((record, record.response) for record in after)
+    ]
+    if before is not None:
+        earlier = response_scores(before)
+        report["before"] = _figures(before, earlier)
+        report["difference"] = {}
+        for name, value in report["after"].items():
+            if name not in report["before"]:
+                continue
+            interval = None
+            if name in scores:
+                change = np.subtract(scores[name], earlier[name])
+                interval = bootstrap_interval(change, seed)
+            value -= report["before"][name]
+            report["difference"][name] = {"value": value, "interval": interval}
+        for i, record in enumerate(before):
+            samples[i]["before"] = record.response
+            samples[i]["before_scores"] = {name: values[i] for name, values in earlier.items()}
+    return report | {"samples": samples}
+
+
+def _figures(records: Sequence[Record], scores: dict[str, list[float]]) -> dict[str, float]:
+    figures = summary_metrics(
+        [record.response for record in records], [record.reference for record in records]
+    )
+    return figures | {name: float(np.mean(values)) for name, values in scores.items()}
