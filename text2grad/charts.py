@@ -1,0 +1,260 @@
+"""Small line, area and interval charts as inline SVG; colours come from the page's CSS classes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+WIDTH, HEIGHT = 380, 190
+LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 24
+MAX_POINTS = 240
+SMOOTH_FROM = 24  # points from which the raw line is pale and a running mean is drawn over it
+
+Values = Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line: a name for the legend and a value per step, None where there is none."""
+
+    name: str
+    values: Values
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawn chart and what the page needs to show values under the pointer."""
+
+    title: str
+    note: str
+    svg: str
+    names: tuple[str, ...]
+    steps: tuple[float, ...]
+    values: tuple[tuple[float | None, ...], ...]
+    wide: bool = False
+
+    def points(self) -> dict:
+        """Numbers for the pointer, as JSON; `left` and `right` are shares of the width."""
+        return {
+            "steps": self.steps,
+            "names": self.names,
+            "values": self.values,
+            "left": LEFT / WIDTH,
+            "right": 1 - RIGHT / WIDTH,
+        }
+
+
+def line_chart(
+    title: str,
+    steps: Sequence[float],
+    series: Sequence[Series],
+    note: str = "",
+    bounds: tuple[float, float] | None = None,
+) -> Chart:
+    """Lines over the steps.
+
+    Args:
+        title: heading of the chart.
+        steps: x of each value, rising.
+        series: up to six lines, each with a value somewhere; missing ones are bridged.
+        note: the unit, or what to look for.
+        bounds: fixed range of the y axis; None fits it to the values.
+    """
+    xs, lines = _thin(steps, [one.values for one in series])
+    axes = _Axes(xs, bounds or _range(lines))
+    marks = []
+    for number, values in enumerate(lines, 1):
+        many = len(values) - values.count(None) >= SMOOTH_FROM
+        smooth = _running_mean(values) if many else None
+        style = f"line s{number}" + (" raw" if smooth else "")
+        marks.append(axes.path(values, style))
+        if smooth:
+            marks.append(axes.path(smooth, f"line s{number}"))
+        else:
+            marks.append(axes.dot(values, number))
+    return _chart(title, note, axes, marks, series, xs, lines)
+
+
+def area_chart(
+    title: str, steps: Sequence[float], series: Sequence[Series], note: str = ""
+) -> Chart:
+    """Areas stacked in the order given; a missing value counts as 0."""
+    xs, lines = _thin(steps, [one.values for one in series])
+    floor = [0.0] * len(xs)
+    tops = []
+    for values in lines:
+        floor = [low + (value or 0.0) for low, value in zip(floor, values, strict=True)]
+        tops.append(floor)
+    axes = _Axes(xs, (0.0, max([*floor, 1e-9])))
+    marks = []
+    for number, top in reversed(list(enumerate(tops, 1))):
+        bottom = tops[number - 2] if number > 1 else [0.0] * len(xs)
+        marks.append(axes.area(bottom, top, f"area a{number}"))
+    return _chart(title, note, axes, marks, series, xs, lines)
+
+
+def interval_chart(
+    rows: Sequence[tuple[str, float, Sequence[float] | None]], bounds: tuple[float, float]
+) -> str:
+    """One dot with its interval per row, names at the left, the value at the right."""
+    low, high = bounds
+    row_height, left, right, width = 24, 150, 60, 560
+    height = row_height * len(rows) + 26
+
+    def x(value: float) -> float:
+        return left + (value - low) / (high - low) * (width - left - right)
+
+    ticks = [tick for tick in _ticks(low, high) if low <= tick <= high]
+    parts = [
+        f'<line class="grid" x1="{x(t):.1f}" x2="{x(t):.1f}" y1="4" y2="{height - 20}"/>'
+        f'<text class="tick" x="{x(t):.1f}" y="{height - 6}" text-anchor="middle">'
+        f"{_label(t)}</text>"
+        for t in ticks
+    ]
+    for number, (name, value, interval) in enumerate(rows):
+        y = row_height * (number + 0.5) + 4
+        style = "own" if number == 0 else "other"
+        parts.append(f'<text class="name" x="0" y="{y + 4:.1f}">{escape(name)}</text>')
+        if interval:
+            ends = f'x1="{x(interval[0]):.1f}" x2="{x(interval[1]):.1f}" y1="{y}" y2="{y}"'
+            parts.append(f'<line class="whisker {style}" {ends}/>')
+        parts.append(f'<circle class="{style}" cx="{x(value):.1f}" cy="{y}" r="5"/>')
+        parts.append(f'<text class="value" x="{width}" y="{y + 4:.1f}">{value:.3f}</text>')
+    return (
+        f'<svg class="intervals" viewBox="0 0 {width} {height}" role="img">{"".join(parts)}</svg>'
+    )
+
+
+class _Axes:
+    """Scales from values to the drawing, and the marks that need them."""
+
+    def __init__(self, xs: Sequence[float], bounds: tuple[float, float]) -> None:
+        self.xs = xs
+        self.low, self.high = bounds
+        self.ticks = _ticks(*bounds)
+
+    def x(self, value: float) -> float:
+        span = (self.xs[-1] - self.xs[0]) or 1
+        return LEFT + (value - self.xs[0]) / span * (WIDTH - LEFT - RIGHT)
+
+    def y(self, value: float) -> float:
+        share = (value - self.low) / ((self.high - self.low) or 1)
+        return HEIGHT - BOTTOM - min(max(share, 0.0), 1.0) * (HEIGHT - TOP - BOTTOM)
+
+    def path(self, values: Values, style: str) -> str:
+        return f'<path class="{style}" d="M{"L".join(self._places(values))}"/>'
+
+    def dot(self, values: Values, number: int) -> str:
+        x, y = self._places(values)[-1].split()
+        return f'<circle class="dot s{number}" cx="{x}" cy="{y}" r="2.6"/>'
+
+    def area(self, bottom: Values, top: Values, style: str) -> str:
+        outline = [*self._places(top), *reversed(self._places(bottom))]
+        return f'<path class="{style}" d="M{"L".join(outline)}Z"/>'
+
+    def _places(self, values: Values) -> list[str]:
+        known = zip(self.xs, values, strict=True)
+        return [f"{self.x(at):.1f} {self.y(value):.1f}" for at, value in known if value is not None]
+
+    def frame(self) -> str:
+        parts = []
+        for tick in self.ticks:
+            if not self.low <= tick <= self.high:
+                continue
+            y = self.y(tick)
+            style = "grid zero" if tick == 0 else "grid"
+            parts.append(
+                f'<line class="{style}" x1="{LEFT}" x2="{WIDTH - RIGHT}" '
+                f'y1="{y:.1f}" y2="{y:.1f}"/>'
+                f'<text class="tick" x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">'
+                f"{_label(tick)}</text>"
+            )
+        whole = [tick for tick in _ticks(self.xs[0], self.xs[-1]) if tick == int(tick)]
+        for tick in [t for t in whole if self.xs[0] <= t <= self.xs[-1]] or [self.xs[0]]:
+            parts.append(
+                f'<text class="tick" x="{self.x(tick):.1f}" y="{HEIGHT - 7}" '
+                f'text-anchor="middle">{_label(tick)}</text>'
+            )
+        return "".join(parts)
+
+
+def _chart(
+    title: str,
+    note: str,
+    axes: _Axes,
+    marks: Sequence[str],
+    series: Sequence[Series],
+    xs: Sequence[float],
+    lines: Sequence[Values],
+) -> Chart:
+    svg = (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
+        f"{axes.frame()}{''.join(marks)}"
+        f'<line class="cursor" y1="{TOP}" y2="{HEIGHT - BOTTOM}" visibility="hidden"/></svg>'
+    )
+    names = tuple(one.name for one in series)
+    return Chart(title, note, svg, names, tuple(xs), tuple(tuple(values) for values in lines))
+
+
+def _thin(steps: Sequence[float], lines: Sequence[Values]) -> tuple[list[float], list[list]]:
+    """At most `MAX_POINTS` points, each the mean of its bucket of neighbours."""
+    size = math.ceil(len(steps) / MAX_POINTS)
+    clean = [[_finite(value) for value in values] for values in lines]
+    if size <= 1:
+        return list(steps), clean
+    starts = range(0, len(steps), size)
+    thin = [[_mean(values[at : at + size]) for at in starts] for values in clean]
+    return [steps[min(at + size, len(steps)) - 1] for at in starts], thin
+
+
+def _running_mean(values: Values) -> list[float | None]:
+    """Mean over each value and its neighbours, about a tenth of the line in all."""
+    reach = max(2, len(values) // 20)
+    return [
+        None if value is None else _mean(values[max(0, at - reach) : at + reach + 1])
+        for at, value in enumerate(values)
+    ]
+
+
+def _range(lines: Sequence[Values]) -> tuple[float, float]:
+    known = [value for values in lines for value in values if value is not None]
+    if not known:
+        return 0.0, 1.0
+    low, high = min(known), max(known)
+    pad = (high - low) * 0.06 or abs(high) * 0.1 or 0.5
+    if 0 <= low < 0.35 * high:
+        return 0.0, high + pad
+    return low - pad, high + pad
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Three to six round numbers that span the range."""
+    if high <= low:
+        return [low]
+    rough = (high - low) / 4
+    power = 10 ** math.floor(math.log10(rough))
+    step = next(power * unit for unit in (1, 2, 2.5, 5, 10) if power * unit >= rough * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [round(number * step, 10) for number in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _label(value: float) -> str:
+    size = abs(value)
+    if size >= 10000:
+        return f"{value / 1000:g}k"
+    if 0 < size < 0.001:
+        return f"{value:.0e}"
+    return f"{value:.4g}".replace("-", "\u2212")
+
+
+def _finite(value) -> float | None:
+    if isinstance(value, (int, float)) and math.isfinite(value):
+        return float(value)
+    return None
+
+
+def _mean(values: Values) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

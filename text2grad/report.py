@@ -1,0 +1,230 @@
+"""One static HTML page about a run, or about a file of judged responses.
+
+    python -m text2grad.report --run_dir ckpt/text2grad_slf5k --output_path report.html
+    python -m text2grad.report data/train_annotated.json
+
+The page needs no network and no server. Everything that a model or a data file wrote goes into it
+as escaped text, and the page's own policy lets no other script run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from text2grad.charts import SMOOTH_FROM
+from text2grad.files import write_text
+from text2grad.report_data import Entry, ReportData, read_judged, read_object, read_run, spread
+from text2grad.report_view import (
+    change_rows,
+    draw_charts,
+    flat_rows,
+    key_figures,
+    quality_chart,
+    quality_facts,
+    quality_rows,
+    reward_model_identity,
+)
+from text2grad.schema import UserError
+from text2grad.tasks import get_task
+from text2grad.trends import find_warnings
+
+TEMPLATES = Path(__file__).parent / "templates"
+MAX_PAIRS = 500
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """Write one HTML page about a run (--run_dir) or a file of judged responses."""
+
+    data_path: str = ""
+    """annotated responses, or what 2_infer.py wrote"""
+    run_dir: str = ""
+    """policy run: config.json, metrics.jsonl, samples.jsonl, evaluation.json"""
+    output_path: str = ""
+    """page to write, "" for report.html in the run folder or FILE.html beside the file"""
+    evaluation: str = ""
+    """before and after, as metrics.py --compare_file writes it; "" for RUN_DIR/evaluation.json"""
+    reward_model_metrics: str = ""
+    """what 3_metrics.py wrote"""
+    qc: str = ""
+    """figures of the annotation, a JSON object"""
+    task: str = "slf5k"
+    """which task's keys, for --data_path"""
+    title: str = ""
+    """heading, "" for the name of the run or file"""
+    max_samples: int = 500
+    """responses to show, spread evenly over the run; 0 for all"""
+
+    POSITIONAL: ClassVar[tuple[str, ...]] = ("data_path",)
+
+    def __post_init__(self) -> None:
+        if bool(self.run_dir) == bool(self.data_path):
+            raise UserError("give either --run_dir or a file of judged responses (--data_path)")
+
+
+def build_report(args: ReportConfig) -> None:
+    """Read what `args` names and write the page."""
+    if args.run_dir:
+        data = read_run(args.run_dir, args.max_samples)
+        output = args.output_path or Path(args.run_dir) / "report.html"
+    else:
+        data = read_judged(args.data_path, get_task(args.task), args.max_samples)
+        output = args.output_path or Path(args.data_path).with_suffix(".html")
+    more = {
+        "evaluation": _named_object(args.evaluation, "--evaluation"),
+        "reward_model": _named_object(args.reward_model_metrics, "--reward_model_metrics"),
+        "quality": _named_object(args.qc, "--qc"),
+        "title": args.title,
+    }
+    data = replace(data, **{name: value for name, value in more.items() if value})
+    write_report(data, output)
+    print(f"report: {output}")
+
+
+def write_report(data: ReportData, path: str | Path) -> None:
+    """Write the page; parts of `data` that are empty are left out of it."""
+    write_text(path, render_report(data), "--output_path")
+
+
+def render_report(data: ReportData) -> str:
+    """The page as HTML."""
+    style, script = (_read_template(name) for name in ("report.css", "report.js"))
+    pairs = spread(data.evaluation.get("samples") or [], MAX_PAIRS)
+    charts = draw_charts(data.steps)
+    configuration = flat_rows(data.config)
+    annotation = flat_rows(data.quality)
+    parts = {
+        "glance": "At a glance",
+        "curves": "Curves" if charts else "",
+        "reward-model": "Reward model" if data.reward_model else "",
+        "before-after": "Before and after" if pairs else "",
+        "samples": _entries_title(data) if data.entries else "",
+        "annotation": "Annotation" if annotation else "",
+        "configuration": "Configuration" if configuration else "",
+    }
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined
+    )
+    return environment.get_template("report.html.j2").render(
+        title=data.title,
+        style=Markup(style),
+        style_hash=_source_hash(style),
+        script=Markup(script),
+        script_hash=_source_hash(script),
+        facts=_facts(data),
+        sections=[(anchor, name) for anchor, name in parts.items() if name],
+        figures=key_figures(data),
+        warnings=find_warnings(data),
+        changes=change_rows(data.evaluation),
+        n_validation=data.evaluation.get("n"),
+        charts=charts,
+        smoothed=len(data.steps) >= SMOOTH_FROM,
+        n_pairs=len(pairs),
+        n_entries=len(data.entries),
+        entries_total=data.entries_total,
+        entries_title=_entries_title(data),
+        annotation=annotation,
+        configuration=configuration,
+        payload=embed_json(_payload(charts, data.entries, pairs)),
+        **_quality(data),
+    )
+
+
+def embed_json(value: Any) -> Markup:
+    """JSON for a script element of type application/json: no `<`, no number JSON cannot say."""
+    text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c"))
+
+
+def _payload(charts: Sequence, entries: Sequence[Entry], pairs: Sequence[Mapping]) -> dict:
+    """Prompts recur from step to step and are stored once."""
+    prompts: dict[str, int] = {}
+    numbered = []
+    for entry in entries:
+        place = prompts.setdefault(entry.get("prompt") or "", len(prompts))
+        numbered.append({**entry, "prompt": place})
+    return {
+        "charts": [chart.points() for chart in charts],
+        "prompts": list(prompts),
+        "entries": numbered,
+        "pairs": list(pairs),
+    }
+
+
+def _quality(data: ReportData) -> dict[str, Any]:
+    if not data.reward_model:
+        return {"quality_chart": ""}
+    header, rows = quality_rows(data.reward_model)
+    path, sha256 = reward_model_identity(data.config)
+    return {
+        "quality_chart": quality_chart(data.reward_model),
+        "quality_header": header,
+        "quality_rows": rows,
+        "quality_facts": quality_facts(data.reward_model),
+        "quality_unit": data.reward_model["unit"],
+        "reward_model_path": path,
+        "reward_model_hash": sha256,
+    }
+
+
+def _facts(data: ReportData) -> list[tuple[str, str]]:
+    config, flags = data.config, data.config.get("flags") or {}
+    path, sha256 = reward_model_identity(config)
+    reward_model = f"{path} ({sha256[:12]})" if path and sha256 else path
+    facts = [
+        ("Task", flags.get("task")),
+        ("Policy", flags.get("base_model_name")),
+        ("Rewards from", reward_model),
+        ("Credit", flags.get("credit_assignment")),
+        ("Seed", flags.get("seed")),
+        ("Started", config.get("started")),
+        ("Commit", config.get("commit")),
+    ]
+    return [(name, str(value)) for name, value in facts if value not in (None, "")]
+
+
+def _entries_title(data: ReportData) -> str:
+    return "Sampled responses" if data.steps else "Judged responses"
+
+
+def _named_object(path: str, flag: str) -> dict[str, Any]:
+    if not path:
+        return {}
+    if not Path(path).exists():
+        raise UserError(f"{flag} {path}: no such file")
+    return read_object(path, flag)
+
+
+def _read_template(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _source_hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    return "sha256-" + base64.b64encode(digest).decode("ascii")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value
+
+
+if __name__ == "__main__":
+    from text2grad.config import launch
+
+    launch(ReportConfig, "text2grad.report:build_report")
