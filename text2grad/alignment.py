@@ -9,8 +9,9 @@ sampled. `locate_spans` finds phrases in that text (see `text2grad.locate`).
 from __future__ import annotations
 
 import codecs
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from typing import Any, Literal
@@ -132,16 +133,7 @@ def token_offsets(pieces: Sequence[bytes]) -> list[tuple[int, int]]:
 
     Example: [b"a", b" \xc3", b"\xa9"] -> [(0, 1), (1, 3), (2, 3)], the text being "a é"
     """
-    _, widths = _decode_widths(b"".join(pieces))
-    character_at = [index for index, width in enumerate(widths) for _ in range(width)]
-    character_at.append(len(widths))
-    offsets, start = [], 0
-    for piece in pieces:
-        end = start + len(piece)
-        last = character_at[end - 1] + 1 if piece else character_at[start]
-        offsets.append((character_at[start], last))
-        start = end
-    return offsets
+    return _offsets(pieces, _decode(b"".join(pieces))[1])
 
 
 def score_tokens(pieces: Sequence[bytes], spans: Sequence[Span], task: TaskSpec) -> list[float]:
@@ -162,17 +154,19 @@ def score_tokens(pieces: Sequence[bytes], spans: Sequence[Span], task: TaskSpec)
 
     Example: pieces [b"ab", b"cdef", b" "], "abcd" good (1) and "a" poor (-1) -> [-1, 1, 0]
     """
-    text, widths = _decode_widths(b"".join(pieces))
-    at_byte = [0, *accumulate(widths)]
-    visible = [not character.isspace() for character in text]
-    total = _summed(visible, widths)
+    text, begins = _decode(b"".join(pieces))
+    weights = [
+        0 if character.isspace() else end - begin
+        for character, begin, end in zip(text, begins, begins[1:], strict=False)
+    ]
+    total = [0, *accumulate(weights)]
     inside = []
     for label in sorted(task.labels, key=lambda label: label.score):
-        covered = [False] * len(text)
+        covered = [0] * len(text)
         for span in spans:
             if span.label == label.name and span.start is not None and span.end is not None:
-                covered[span.start : span.end] = visible[span.start : span.end]
-        inside.append((label.score, _summed(covered, widths)))
+                covered[span.start : span.end] = weights[span.start : span.end]
+        inside.append((label.score, [0, *accumulate(covered)]))
 
     def score_of(start: int, end: int) -> float:
         size = total[end] - total[start]
@@ -181,10 +175,11 @@ def score_tokens(pieces: Sequence[bytes], spans: Sequence[Span], task: TaskSpec)
                 return score
         return task.unmarked_score
 
-    scores = []
-    for start, end, members in _split_groups(pieces, set(at_byte)):
+    offsets = _offsets(pieces, begins)
+    scores: list[float] = []
+    for start, end, members in _join_split(offsets):
         score = score_of(start, end)
-        scores += [score if total[b] > total[a] else 0.0 for a, b in members]
+        scores += [score if total[b] > total[a] else 0.0 for a, b in offsets[members]]
     return scores
 
 
@@ -237,7 +232,8 @@ def _token_bytes(tokenizer: Any, size: int) -> TokenBytes:
 def _kind_of(vocabulary: dict[str, int]) -> TokenKind:
     if all(piece in vocabulary for piece in _FALLBACK_BYTE):
         return "byte_fallback"
-    if all(character in vocabulary for character in _BYTE_OF):
+    # Not every byte need be a token: SmolLM2 lacks those that no valid text of its corpus had.
+    if sum(character in vocabulary for character in _BYTE_OF) > len(_BYTE_OF) // 2:
         return "byte_level"
     return "incremental"
 
@@ -268,43 +264,45 @@ def _mark_broken(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("text2grad.mark", _mark_broken)
 
 
-def _decode_widths(data: bytes) -> tuple[str, list[int]]:
-    """`data` as text with errors="replace", and how many bytes each character came from."""
-    marked = data.decode("utf-8", errors="text2grad.mark")
-    broken = [0xDC00 < ord(c) < 0xDC80 for c in marked]
-    widths = [
-        ord(c) - 0xDC00 if bad else len(c.encode()) for c, bad in zip(marked, broken, strict=True)
-    ]
-    text = "".join(_BROKEN if bad else c for c, bad in zip(marked, broken, strict=True))
-    return text, widths
+def _decode(data: bytes) -> tuple[str, Sequence[int]]:
+    """`data` as text with errors="replace", and the byte at which each character begins.
 
-
-def _summed(flags: Sequence[bool], widths: Sequence[int]) -> list[int]:
-    """Running count, over bytes, of those whose character is flagged; entry b is of bytes < b."""
-    pairs = zip(flags, widths, strict=True)
-    return [0, *accumulate(int(flag) for flag, width in pairs for _ in range(width))]
-
-
-def _split_groups(
-    pieces: Sequence[bytes], borders: set[int]
-) -> list[tuple[int, int, list[tuple[int, int]]]]:
-    """Join tokens whose common border is inside a character.
-
-    Args:
-        pieces: bytes of each token.
-        borders: bytes at which a character starts, and the end of the text.
-
-    Returns:
-        (first byte, end byte, byte interval of each token) for each group.
+    The last entry of the bytes is the end of the data.
     """
-    groups: list[tuple[int, int, list[tuple[int, int]]]] = []
-    start = 0
+    if data.isascii():
+        return data.decode("ascii"), range(len(data) + 1)
+    marked = data.decode("utf-8", errors="text2grad.mark")
+    begins, characters = [0], []
+    for character in marked:
+        code = ord(character)
+        broken = 0xDC00 < code < 0xDC80
+        width = code - 0xDC00 if broken else len(character.encode())
+        characters.append(_BROKEN if broken else character)
+        begins.append(begins[-1] + width)
+    return "".join(characters), begins
+
+
+def _offsets(pieces: Sequence[bytes], begins: Sequence[int]) -> list[tuple[int, int]]:
+    offsets, start, first = [], 0, 0
     for piece in pieces:
-        end = start + len(piece)
-        if groups and start not in borders:
-            first, _, members = groups.pop()
-            groups.append((first, end, [*members, (start, end)]))
-        else:
-            groups.append((start, end, [(start, end)]))
-        start = end
-    return groups
+        if not piece:
+            offsets.append((first, first))
+            continue
+        start += len(piece)
+        last = bisect_left(begins, start, lo=first)
+        offsets.append((first, last))
+        first = last if begins[last] == start else last - 1
+    return offsets
+
+
+def _join_split(offsets: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, slice]]:
+    """(start, end, tokens) of each run of tokens of which neighbours split a character."""
+    first = 0
+    while first < len(offsets):
+        start, end = offsets[first]
+        after = first + 1
+        while after < len(offsets) and offsets[after][0] < end:
+            end = max(end, offsets[after][1])
+            after += 1
+        yield start, end, slice(first, after)
+        first = after

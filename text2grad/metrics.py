@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from text2grad.agreement import Units, token_units, word_units
 from text2grad.files import write_json
 from text2grad.parsing import read_feedback
 from text2grad.records import FieldNames, read_records
+from text2grad.response_scores import with_scores
 from text2grad.reward_quality import reward_model_report
 from text2grad.schema import Feedback, Record, Unparseable, UserError
 from text2grad.summary_quality import summary_report
@@ -17,8 +18,11 @@ from text2grad.tables import cell_text, interval_text, text_table
 from text2grad.tasks import TaskSpec, get_task
 from text2grad.wording import mended
 
+if TYPE_CHECKING:
+    from text2grad.config import PolicyMetricsConfig, RewardMetricsConfig
 
-def evaluate_reward_model(args) -> None:
+
+def evaluate_reward_model(args: RewardMetricsConfig) -> None:
     """Measure the output of `2_infer.py`, print the table and write the figures.
 
     Args:
@@ -40,19 +44,21 @@ def evaluate_reward_model(args) -> None:
             where = f'--input_file {args.input_file}: no record has feedback under "gold"'
         raise UserError(f"{where}; name annotated records with the same ids by --data_path")
     train = read_records(args.train_file, task, flag="--train_file") if args.train_file else []
-    tokenizer = getattr(args, "tokenizer", "")
-    units, unit = (_read_units(tokenizer), "tokens") if tokenizer else (word_units, "words")
+    units, unit = word_units, "words"
+    if args.tokenizer:
+        units, unit = _read_units(args.tokenizer), "tokens"
     report = reward_model_report(gold, predicted, train, task, units, unit, args.seed)
     write_json(args.output_file, report, "--output_file")
     print(reward_model_table(report))
     print(f"all figures: {args.output_file}")
 
 
-def evaluate_summaries(args) -> None:
+def evaluate_summaries(args: PolicyMetricsConfig) -> None:
     """Measure the output of `infer_val.py`, print the table and write the figures.
 
     Args:
-        args: input_file, compare_file ("" for none), output_file, task, seed.
+        args: input_file, compare_file ("" for none), output_file, task, seed; a reward model's
+            name, where given, adds its scores.
     """
     task = get_task(args.task)
     after = _read_summaries(args.input_file, task, "--input_file")
@@ -66,8 +72,8 @@ def evaluate_summaries(args) -> None:
                 f"or only in --input_file; both must answer the same ones, give infer_val.py the "
                 "same --input_path, --sample_size and --seed"
             )
-        before = [others[key] for key in after]
-    report = summary_report(list(after.values()), before, args.seed)
+        before = with_scores([others[key] for key in after], args, task)
+    report = summary_report(with_scores(list(after.values()), args, task), before, args.seed)
     write_json(args.output_file, report, "--output_file")
     print(summary_table(report))
     print(f"all figures: {args.output_file}")

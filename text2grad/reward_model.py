@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from text2grad.alignment import locate_spans
 from text2grad.annotators.reward_model import RewardModelAnnotator
 from text2grad.chat import PromptRenderer
-from text2grad.decoding import TokenTable, encode_target
 from text2grad.files import check_writable, write_json, write_rows
 from text2grad.models import gpu_memory, load_tokenizer, quiet_libraries
 from text2grad.parsing import target_json
@@ -25,6 +24,7 @@ from text2grad.supervised import (
     train_adapter,
 )
 from text2grad.tasks import TaskSpec, get_task
+from text2grad.token_table import TokenTable, encode_target
 
 if TYPE_CHECKING:
     from text2grad.config import RewardInferConfig, RewardTrainConfig

