@@ -66,9 +66,14 @@ def annotated_row(
 
 
 def message_text(value: Any) -> str | None:
-    """A string, or the text of chat messages: the last assistant turn. None if it is neither."""
+    """A string, the last assistant turn of chat messages, or passages joined by blank lines.
+
+    None if it is none of these.
+    """
     if isinstance(value, str):
         return value
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return "\n\n".join(value)
     if isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value):
         answers = [turn.get("content") for turn in value if turn.get("role") == "assistant"]
         chosen = answers[-1] if answers else value[-1].get("content")
@@ -88,13 +93,15 @@ def _to_record(
     origin = f"{path}, record {number} (id {identity})"
 
     def text(own: str, keys: Sequence[str]) -> str:
+        if "+" in own and own not in row:
+            return "\n\n".join(filter(None, (text(key, ()) for key in own.split("+"))))
         for key in (own,) if own else keys:
             if key in row and row[key] is not None:
                 value = message_text(row[key])
                 if value is None:
                     kind = type(row[key]).__name__
                     raise UserError(
-                        f'{origin}: "{key}" must be a string or chat messages, not {kind} '
+                        f'{origin}: "{key}" must be a string, strings or chat messages, not {kind} '
                         f"(from {flag})"
                     )
                 return value if value.strip() else ""

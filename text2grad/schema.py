@@ -94,7 +94,7 @@ class Record:
 
 @dataclass(frozen=True)
 class FieldNames:
-    """Key names of the user's own file; "" means the task's own spellings."""
+    """Key names of the user's own file; "" means the task's own spellings, A+B joins two keys."""
 
     prompt: str = ""
     """key of the prompt (the post, the question)"""

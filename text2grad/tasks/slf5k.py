@@ -13,4 +13,10 @@ SLF5K = TaskSpec(
         Label("good", "good_spans", +1.0, "first"),
         Label("poor", "poor_spans", -1.0, "last", aliases=("bad_spans",)),
     ),
+    source="JeremyAlain/SLF5K",
+    candidate_keys=(
+        ("generated_summary_for_feedback", "feedback"),
+        ("generated_summary_for_comparison_A", "A"),
+        ("generated_summary_for_comparison_B", "B"),
+    ),
 )

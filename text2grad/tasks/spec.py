@@ -41,6 +41,9 @@ class TaskSpec:
         prompt_keys, response_keys, reference_keys, human_feedback_keys, critique_keys: accepted
             spellings of the record's keys.
         labels: the kinds of quote, in the order of the reward model's JSON.
+        source: its data set on the Hugging Face hub.
+        candidate_keys: where a raw row of that data set holds several responses, their keys, each
+            with the ending of its record's id; human feedback is about the first.
         unmarked_score: what a token outside every span earns.
         quote_border: where a quote may start and end ("word": word borders, any character in
             scripts without spaces; "token": identifier and operator borders, for code).
@@ -56,6 +59,8 @@ class TaskSpec:
     human_feedback_keys: tuple[str, ...]
     critique_keys: tuple[str, ...]
     labels: tuple[Label, ...]
+    source: str = ""
+    candidate_keys: tuple[tuple[str, str], ...] = ()
     unmarked_score: float = 0.0
     quote_border: Literal["word", "token"] = "word"
     max_quotes: int = 2

@@ -1,0 +1,155 @@
+"""Stage 1: a critique and verified quotes for every response of a file, resumable."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from text2grad.alignment import locate_spans
+from text2grad.annotators import Annotator, Answer, make_annotator
+from text2grad.config import AnnotateConfig
+from text2grad.files import Journal, Row, check_writable, write_json, write_rows
+from text2grad.quality import annotation_quality, quality_table, warnings
+from text2grad.records import annotated_row, read_records
+from text2grad.schema import Feedback, FieldNames, Record, Span, Unparseable, UserError
+from text2grad.tasks import TaskSpec, get_task
+
+
+def annotate_file(args: AnnotateConfig) -> None:
+    """Annotate `args.data_path` into `args.output_path` and print the quality table.
+
+    Beside the output lie NAME.journal.jsonl (finished answers; a second run asks only for what is
+    missing or has changed), NAME.failed.jsonl (records without an answer, with the reason) and
+    NAME.qc.json (the figures of the table).
+
+    Raises:
+        UserError: unusable input, output folder or annotator, or no record could be annotated.
+    """
+    task = get_task(args.task)
+    output = Path(args.output_path)
+    need = ("prompt", "response")
+    records = read_records(args.data_path, task, need, args.fields)
+    records = sample_records(records, args.max_samples, args.seed)
+    check_writable(output.parent, "--output_path")
+    annotator = make_annotator(args, task)
+    answers = collect_answers(annotator, records, output, args)
+    located = [locate_answer(a, r, task) for a, r in zip(answers, records, strict=True)]
+    provenance = annotator.provenance()
+    rows, failed = [], []
+    for record, answer in zip(records, located, strict=True):
+        if isinstance(answer, Unparseable):
+            failed.append({"id": record.id, "reason": answer.reason, "raw": answer.raw})
+        else:
+            record = _with_native_keys(record, task, args.fields)
+            rows.append(annotated_row(record, answer, answer.spans, task, provenance))
+    _write_failures(output.with_suffix(".failed.jsonl"), failed)
+    if not rows:
+        raise UserError(
+            f"--data_path {args.data_path}: none of {len(records)} records could be annotated, the "
+            f"first reason: {failed[0]['reason']} (see {output.with_suffix('.failed.jsonl')})"
+        )
+    write_rows(output, rows)
+    quality = annotation_quality(records, located, task)
+    write_json(output.with_suffix(".qc.json"), {**quality, "provenance": provenance})
+    print(f"{quality_table(quality)}\n{len(rows)} annotated records: {output}")
+    for warning in warnings(quality, output):
+        print(f"WARNING: {warning}", file=sys.stderr)
+
+
+def sample_records(records: Sequence[Record], most: int, seed: int) -> list[Record]:
+    """`most` records chosen with the seed, in the order of the file; all for 0."""
+    if not 0 < most < len(records):
+        return list(records)
+    chosen = sorted(random.Random(seed).sample(range(len(records)), most))
+    return [records[place] for place in chosen]
+
+
+def collect_answers(
+    annotator: Annotator, records: Sequence[Record], output: Path, args: AnnotateConfig
+) -> list[Answer]:
+    """One answer per record: from the journal where it has one, else from the annotator.
+
+    Records that need the same answer (the same texts twice) are asked for once.
+    """
+    keys = [annotator.key(record) for record in records]
+    if not annotator.is_costly:
+        progress = tqdm(total=len(records), desc=f"annotating ({args.annotator})", unit="record")
+        with progress:
+            return annotator.annotate(records, lambda place, answer: progress.update())
+    journal = Journal(output.with_suffix(".journal.jsonl"))
+    known = {key: _from_row(journal.rows[key]) for key in keys if key in journal.rows}
+    if args.retry_failed:
+        known = {k: answer for k, answer in known.items() if not isinstance(answer, Unparseable)}
+    pending = {key: place for place, key in reversed(list(enumerate(keys))) if key not in known}
+    places = sorted(pending.values())
+    progress = tqdm(
+        total=len(set(keys)),
+        initial=len(set(keys)) - len(places),
+        desc=f"annotating ({args.annotator_model})",
+        unit="record",
+    )
+
+    def keep(number: int, answer: Answer) -> None:
+        key = keys[places[number]]
+        known[key] = answer
+        journal.append(_to_row(key, records[places[number]], answer))
+        progress.update()
+
+    try:
+        with progress:
+            annotator.annotate([records[place] for place in places], keep)
+    finally:
+        journal.close()
+    return [known[key] for key in keys]
+
+
+def locate_answer(answer: Answer, record: Record, task: TaskSpec) -> Answer:
+    """The answer with every quote looked up in the response."""
+    if isinstance(answer, Unparseable):
+        return answer
+    return replace(answer, spans=locate_spans(answer.spans, record.response, task))
+
+
+def _with_native_keys(record: Record, task: TaskSpec, fields: FieldNames) -> Record:
+    """The record with the task's own keys beside the user's, so that the next stage reads it."""
+    own = {
+        task.prompt_keys[0]: record.prompt if fields.prompt else "",
+        task.response_keys[0]: record.response if fields.response else "",
+        task.reference_keys[0]: record.reference if fields.reference else "",
+        task.human_feedback_keys[0]: record.human_feedback if fields.human_feedback else "",
+    }
+    native = {key: text for key, text in own.items() if text and key not in record.fields}
+    return replace(record, fields={**native, **record.fields})
+
+
+def _write_failures(path: Path, failed: Sequence[Row]) -> None:
+    if failed:
+        write_rows(path, failed)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _to_row(key: str, record: Record, answer: Answer) -> Row:
+    if isinstance(answer, Unparseable):
+        return {"key": key, "id": record.id, "reason": answer.reason, "raw": answer.raw}
+    return {
+        "key": key,
+        "id": record.id,
+        "critique": answer.critique,
+        "spans": [[span.text, span.label] for span in answer.spans],
+        "reasoning": answer.reasoning,
+        "repair": answer.repair,
+    }
+
+
+def _from_row(row: Mapping[str, Any]) -> Answer:
+    if "reason" in row:
+        return Unparseable(row["reason"], row["raw"])
+    spans = tuple(Span(text, label) for text, label in row["spans"])
+    return Feedback(row["critique"], spans, row["reasoning"], row["repair"])

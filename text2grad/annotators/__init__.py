@@ -1,0 +1,57 @@
+"""The annotators. All answer `annotate(records)` with one feedback, or one failure, per record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from text2grad.schema import Feedback, Record, Unparseable
+from text2grad.tasks import TaskSpec
+
+if TYPE_CHECKING:
+    from text2grad.config import AnnotateConfig
+
+Answer = Feedback | Unparseable
+OnAnswer = Callable[[int, Answer], None]
+
+
+def ignore(place: int, answer: Answer) -> None:
+    """For callers that wait for the whole list."""
+
+
+class Annotator(Protocol):
+    """What the annotation loop needs.
+
+    Attributes:
+        is_costly: answers are worth keeping in a journal; without it they are made anew.
+    """
+
+    is_costly: bool
+
+    def provenance(self) -> Mapping[str, Any]:
+        """What the annotated record says about its annotator."""
+
+    def key(self, record: Record) -> str:
+        """Hash of all that the answer depends on; the same key never has to be asked twice."""
+
+    def annotate(self, records: Sequence[Record], done: OnAnswer = ignore) -> list[Answer]:
+        """One answer per record, in order; `done` gets each as it comes, with its place.
+
+        Raises:
+            UserError: nothing can be had from this annotator as it is set up.
+        """
+
+
+def make_annotator(args: AnnotateConfig, task: TaskSpec) -> Annotator:
+    """The annotator that the flags name."""
+    if args.annotator == "reference":
+        from text2grad.annotators.reference import ReferenceAnnotator
+
+        return ReferenceAnnotator(task)
+    if args.annotator == "human":
+        from text2grad.annotators.human import HumanAnnotator
+
+        return HumanAnnotator(task, args.spans_path, args.human_good, args.fields)
+    from text2grad.annotators.openai_server import OpenAIAnnotator
+
+    return OpenAIAnnotator(task, args)

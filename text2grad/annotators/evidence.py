@@ -1,0 +1,117 @@
+"""What a text says, ready to be asked whether it supports another text's words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import zip_longest
+
+from text2grad.annotators.clauses import Clause, split_clauses
+from text2grad.annotators.lexicon import Word
+
+_NEGATION_REACH = 4  # words after "not" that it turns round
+_NUMBER_REACH = 7  # words around a number that may say what is counted
+
+
+class WordSet:
+    """Words of one place of a text, looked up in any form."""
+
+    def __init__(self, words: Sequence[Word]) -> None:
+        self.stems = {word.stem for word in words}
+        self._by_prefix: dict[str, list[str]] = {}
+        for known in self.stems:
+            self._by_prefix.setdefault(known[:4], []).append(known)
+
+    def covers(self, word: Word) -> bool:
+        """Whether the word is here in some form; numbers must agree exactly."""
+        if word.stem in self.stems:
+            return True
+        if word.kind == "number" or len(word.stem) < 4:
+            return False
+        return any(_are_akin(word.stem, known) for known in self._by_prefix.get(word.stem[:4], ()))
+
+    def count(self, words: Sequence[Word]) -> int:
+        """How many of `words` are here."""
+        return sum(self.covers(word) for word in words)
+
+
+class Evidence:
+    """A source text and a reference: what a response may say.
+
+    Attributes:
+        all: every word of both.
+        reference: the words of the reference; of the source where there is no reference.
+    """
+
+    def __init__(self, source: str, reference: str) -> None:
+        texts = [split_clauses(text) for text in (source, reference) if text.strip()]
+        self._texts = [[word for clause in text for word in clause.words] for text in texts]
+        self.all = WordSet([word for words in self._texts for word in words])
+        self.reference = WordSet(self._texts[-1] if self._texts else [])
+        self._places = [WordSet(words) for text in texts for words in _places(text)]
+        self._figures = [
+            (WordSet(words), [word.text for word in words if word.kind == "number"])
+            for text in texts
+            for words in _sentences(text)
+        ]
+        self._negated: dict[str, set[bool]] = {}
+        for text in texts:
+            for clause in text:
+                for word, negated in mark_negation(clause):
+                    self._negated.setdefault(word.stem, set()).add(negated)
+
+    def share_together(self, words: Sequence[Word]) -> float:
+        """Largest share of `words` found within two neighbouring sentences."""
+        most = max((place.count(words) for place in self._places), default=0)
+        return most / max(1, len(words))
+
+    def figures_near(self, words: Sequence[Word]) -> list[str]:
+        """The numbers of the sentences that share most of `words`, as they are written."""
+        best = max(self._figures, key=lambda pair: pair[0].count(words), default=None)
+        return best[1] if best and best[0].count(words) else []
+
+    def always_negated(self, stem: str) -> bool | None:
+        """Whether the word is negated wherever it occurs; None if it is not, or in places only."""
+        seen = self._negated.get(stem, set())
+        return next(iter(seen)) if len(seen) == 1 else None
+
+    def counts_the_same(self, number: Word, counted: Word) -> bool:
+        """Whether the number stands near the counted thing anywhere."""
+        for words in self._texts:
+            for place, word in enumerate(words):
+                if word.kind == "number" and word.stem == number.stem:
+                    near = words[max(0, place - _NUMBER_REACH) : place + _NUMBER_REACH + 1]
+                    if WordSet(near).covers(counted):
+                        return True
+        return False
+
+
+def mark_negation(clause: Clause) -> list[tuple[Word, bool]]:
+    """Words of a clause that say something, each with whether a negation stands close before it."""
+    marks = []
+    for place, word in enumerate(clause.words):
+        if word.kind != "function":
+            before = clause.words[max(0, place - _NEGATION_REACH) : place]
+            marks.append((word, any(other.is_negative for other in before)))
+    return marks
+
+
+def _places(clauses: Sequence[Clause]) -> list[list[Word]]:
+    ordered = _sentences(clauses)
+    return [here + after for here, after in zip_longest(ordered, ordered[1:], fillvalue=[])]
+
+
+def _sentences(clauses: Sequence[Clause]) -> list[list[Word]]:
+    sentences: dict[int, list[Word]] = {}
+    for clause in clauses:
+        sentences.setdefault(clause.sentence, []).extend(clause.words)
+    return list(sentences.values())
+
+
+def _are_akin(one: str, other: str) -> bool:
+    shared = 0
+    for a, b in zip(one, other, strict=False):
+        if a != b:
+            break
+        shared += 1
+    return shared >= max(4, math.ceil(0.65 * max(len(one), len(other))))
