@@ -57,11 +57,12 @@ def test_numbers_are_read_as_digits():
 
 
 def test_sentences_survive_abbreviations_and_decimals():
-    text = 'Mr. Smith paid 3.5 euros. "Really?" I said! Bye'
+    text = 'Mr. J. Smith paid 3.5 euros. "Really?" said I. It was 2 a.m. Bye'
     assert [text[a:b] for a, b in split_sentences(text)] == [
-        "Mr. Smith paid 3.5 euros.",
+        "Mr. J. Smith paid 3.5 euros.",
         '"Really?"',
-        "I said!",
+        "said I.",
+        "It was 2 a.m.",
         "Bye",
     ]
 
@@ -86,6 +87,14 @@ def test_wrong_number_is_quoted_and_the_true_one_named():
     assert poor == ["I have asked her nine times to keep it inside"]
     assert "My neighbour's dog barks every night" in good
     assert "four" in critique
+
+
+def test_a_number_that_counts_something_else_in_the_post_is_doubtful():
+    clauses = split_clauses("She has 11 dogs. It barks until 2. My exams start on 3 June.")
+    found = [measure(clauses, place, Evidence(POST, REFERENCE)) for place in range(3)]
+    assert [len(signals.miscounted) for signals in found] == [0, 0, 0]  # "from 11 until 2"
+    clauses = split_clauses("I asked her 3 times.")
+    assert len(measure(clauses, 0, Evidence(POST, REFERENCE)).miscounted) == 1  # "3 June"
 
 
 def test_unsupported_content_is_quoted_and_named():

@@ -4,7 +4,7 @@ In: records with `post` and `generated_summary`. Out: the same records with `tex
 `good_spans`, `poor_spans` and `spans` (offsets and how each quote was matched).
 
     python dual_feedback_annotation_RM.py --annotator reference
-    python dual_feedback_annotation_RM.py --base_url http://localhost:8000/v1 --annotator_model my-model
+    python dual_feedback_annotation_RM.py --base_url http://localhost:8000/v1 --annotator_model NAME
 """
 
 from dataclasses import dataclass

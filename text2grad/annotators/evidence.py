@@ -75,15 +75,19 @@ class Evidence:
         seen = self._negated.get(stem, set())
         return next(iter(seen)) if len(seen) == 1 else None
 
-    def counts_the_same(self, number: Word, counted: Word) -> bool:
-        """Whether the number stands near the counted thing anywhere."""
+    def counts_otherwise(self, number: Word, counted: Word) -> bool:
+        """Whether the number is there, each time with another thing after it and not this near."""
+        others = False
         for words in self._texts:
             for place, word in enumerate(words):
                 if word.kind == "number" and word.stem == number.stem:
                     near = words[max(0, place - _NUMBER_REACH) : place + _NUMBER_REACH + 1]
-                    if WordSet(near).covers(counted):
-                        return True
-        return False
+                    after = words[place + 1 : place + 2]
+                    names_nothing = not after or after[0].kind == "function"
+                    if names_nothing or WordSet(near).covers(counted):
+                        return False
+                    others = True
+        return others
 
 
 def mark_negation(clause: Clause) -> list[tuple[Word, bool]]:

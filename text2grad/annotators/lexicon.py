@@ -25,7 +25,7 @@ _NUMBER = (
 _IRREGULAR = {
     form: forms.split()[0] for forms in lists.IRREGULAR.split(";") for form in forms.split()[1:]
 }
-_ABBREVIATION = re.compile(r"\b(?:mr|mrs|ms|dr|st|vs|etc|eg|ie|[a-z])$", re.IGNORECASE)
+_ABBREVIATION = re.compile(r"\b(?:[Mm]rs?|[Mm]s|[Dd]r|[Ss]t|vs|etc|e\.g|i\.e|[A-HJ-Z])$")
 _SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s|$)|\n+")
 
 

@@ -161,8 +161,9 @@ def _take(
 def _explain(judgement: Judgement, judgements: Sequence[Judgement], evidence: Evidence) -> str:
     """The detail that the critique gives for a fault, "" for none."""
     clause, signals = judgement.clause, judgement.signals
-    if signals.fault == "number":
-        return " and ".join(evidence.figures_near(clause.informative)[:2])
+    if signals.wrong_numbers:
+        figures = evidence.figures_near(clause.informative)
+        return figures[0] if len(figures) == 1 else ""
     if signals.fault == "unsupported":
         return " or ".join(f"“{word.text}”" for word in signals.unknown[:2])
     if signals.fault == "repeated":

@@ -114,7 +114,7 @@ def _miscounted(clause: Clause, wrong: Sequence[Word], evidence: Evidence) -> tu
     for number, counted in zip(clause.words, clause.words[1:], strict=False):
         if number.kind != "number" or number in wrong or counted.kind not in ("light", "content"):
             continue
-        if counted.stem != _YEAR and not evidence.counts_the_same(number, counted):
+        if counted.stem != _YEAR and evidence.counts_otherwise(number, counted):
             found.append(number)
     return tuple(found)
 
