@@ -6,11 +6,13 @@ three stages stays unmatched, earns nothing and is counted.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import islice
 
 from text2grad.borders import UNSPACED
 from text2grad.schema import Match, Span
@@ -21,17 +23,20 @@ Place = tuple[int, int]
 
 MIN_FUZZY_CHARS = 10
 """shorter quotes resemble too much to be looked for fuzzily"""
-MAX_EDIT_SHARE = 0.2
-"""accepted edits per character of the quote; quotes of other answers need 0.4 and more"""
-MAX_GAP_SHARE = 0.5
-"""accepted length of one run of characters left out of the quote or put into it, likewise"""
-MIN_MARGIN_SHARE = 0.05
-"""how many more edits the second-best place must need, per character of the quote"""
+MAX_EDIT_SHARE = 0.15
+"""accepted edits per character of the quote; the best place for a foreign quote needs 0.4 or so"""
 MIN_MARGIN_EDITS = 2
+"""how many more edits the second-best place must need"""
+MAX_GAP_SHARE = 0.5
+"""accepted length of the words left out of a quote, per character of the quote"""
+MAX_HEADS = 200
+"""a beginning of a quote that stands at more places of the response is not followed up"""
 
-_SINGLES = {ord(mark): "'" for mark in "\"'`´‘’‚‛“”„‟«»‹›′″‵‶＂＇"}
+_SINGLES = {ord(mark): "'" for mark in "\"'`´‘’‚‛“”„‟«»‹›′″‵‶＂＇ʼʻʹ"}
 _SINGLES |= {ord(mark): "-" for mark in "-‐‑‒–—―−﹘﹣－"}
 _RUNS = frozenset(" '-")
+# ASCII that folds to its lower case, as far as no combining mark can follow.
+_PLAIN = re.compile(r"[!#-&(-,./0-9:-_a-~]+(?=[\x00-\x7f]|\Z)")
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,13 @@ def fold(text: str) -> Folded:
     ends: list[int] = []
     position = 0
     while position < len(text):
+        if plain := _PLAIN.match(text, position):
+            end = plain.end()
+            folded += plain.group().lower()
+            starts += range(position, end)
+            ends += range(position + 1, end + 1)
+            position = end
+            continue
         end = position + 1
         while end < len(text) and _continues(text[end]):
             end += 1
@@ -88,13 +100,7 @@ def find_copies(phrase: str, text: str) -> list[Place]:
 
     Places that cut a word of the text ("cat" in "concatenate") count only if there are no others.
     """
-    if not phrase:
-        return []
-    places = []
-    start = text.find(phrase)
-    while start >= 0:
-        places.append((start, start + len(phrase)))
-        start = text.find(phrase, start + 1)
+    places = [(start, start + len(phrase)) for start in _occurrences(phrase, text)]
     if len(places) < 2:
         return places
     whole = [p for p in places if not (cuts_word(text, p[0]) or cuts_word(text, p[1]))]
@@ -138,27 +144,55 @@ def substring_distances(pattern: str, text: str) -> list[int]:
     return distances
 
 
+def find_with_gap(phrase: str, text: str) -> Place | None:
+    """The one place of `text` that is `phrase` with a word or a few left out of it, or None.
+
+    Both are folded. The rest of the quote must stand there as it is, on both sides of the gap;
+    None if there are two such places.
+
+    Example: "moved to city" in "he moved to the city" -> (3, 20)
+    """
+    found: list[Place] = []
+    longest = int(MAX_GAP_SHARE * len(phrase))
+    border = phrase.find(" ")
+    while border >= 0 and len(phrase) >= MIN_FUZZY_CHARS:
+        tail = phrase[border + 1 :]
+        heads = list(islice(_occurrences(phrase[:border], text), MAX_HEADS + 1))
+        for start in heads if len(heads) <= MAX_HEADS else ():
+            end = start + border
+            at = text.find(tail, end + 1, end + longest + len(tail))
+            place = (start, at + len(tail))
+            if at >= 0 and not any(cuts_word(text, edge) for edge in (start, end, at, place[1])):
+                found.append(place)
+        border = phrase.find(" ", border + 1)
+    best = min(found, key=lambda place: place[1] - place[0], default=None)
+    if best and all(start < best[1] and best[0] < end for start, end in found):
+        return best
+    return None
+
+
 def find_similar(phrase: str, text: str) -> Place | None:
     """The one place of `text` that differs from `phrase` by a few edits, or None.
 
-    Accepted are places within `MAX_EDIT_SHARE` edits, or with one run of characters (a word, say)
-    left out of the quote or put into it; and only if no other place comes close.
+    Both are folded. The place must be within `MAX_EDIT_SHARE`, and every place that does not
+    overlap it at least `MIN_MARGIN_EDITS` further from the phrase.
+
+    Example: "moved to teh city" in "he moved to the city" -> (3, 20)
     """
     if len(phrase) < MIN_FUZZY_CHARS or not text:
         return None
     by_end = substring_distances(phrase, text)
     edits = min(by_end)
-    if edits > MAX_GAP_SHARE * len(phrase):
+    if edits > MAX_EDIT_SHARE * len(phrase):
         return None
     end = _whole_word(text, [at for at, value in enumerate(by_end) if value == edits])
     head = text[max(0, end - len(phrase) - edits) : end]
     by_start = substring_distances(phrase[::-1], head[::-1])
     start = _whole_word(text, [end - n for n, value in enumerate(by_start) if value == edits])
-    if edits > MAX_EDIT_SHARE * len(phrase) and not _is_one_gap(phrase, text[start:end]):
-        return None
     runner_up = min(*by_end[: start + 1], *substring_distances(phrase, text[end:]))
-    margin = max(MIN_MARGIN_EDITS, MIN_MARGIN_SHARE * len(phrase))
-    return (start, end) if runner_up >= edits + margin else None
+    if runner_up < edits + MIN_MARGIN_EDITS:
+        return None
+    return start + (text[start] == " "), end - (text[end - 1] == " ")
 
 
 def locate_spans(spans: Sequence[Span], response: str, task: TaskSpec) -> tuple[Span, ...]:
@@ -210,7 +244,8 @@ class _Response:
         phrase = fold(span.text).text.strip()
         if places := find_copies(phrase, self.folded.text):
             return "normalised", [self.folded.original(place) for place in places]
-        if place := find_similar(phrase, self.folded.text):
+        text = self.folded.text
+        if place := find_with_gap(phrase, text) or find_similar(phrase, text):
             return "fuzzy", [self.folded.original(place)]
         return "unmatched", []
 
@@ -242,19 +277,15 @@ class _Taken:
         return all(place[1] <= start or end <= place[0] for start, end in self.places)
 
 
+def _occurrences(phrase: str, text: str) -> Iterator[int]:
+    start = text.find(phrase) if phrase else -1
+    while start >= 0:
+        yield start
+        start = text.find(phrase, start + 1)
+
+
 def _whole_word(text: str, borders: Sequence[int]) -> int:
     return next((border for border in borders if not cuts_word(text, border)), borders[0])
-
-
-def _is_one_gap(phrase: str, found: str) -> bool:
-    shorter = min(len(phrase), len(found))
-    head = _shared_head(phrase, found)
-    return head + _shared_head(phrase[::-1], found[::-1]) >= shorter
-
-
-def _shared_head(one: str, other: str) -> int:
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((index for index, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def _continues(character: str) -> bool:
