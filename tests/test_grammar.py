@@ -83,6 +83,8 @@ CASES = {
     "blank": (TASK, " \n\t"),
     "empty": (TASK, ""),
     "word too long": (TASK, "mnopqrst ij"),
+    "wide letters": (TASK, "𝓪𝓫𝓬𝓭𝓮 x"),
+    "one word, one character too long": (TASK, "mnopqr"),
 }
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -79,7 +80,8 @@ class Quote(NamedTuple):
     """bit p is set if the quote so far ends before byte p of the escaped response"""
 
 
-class Done(NamedTuple):
+@dataclass(frozen=True)
+class Done:
     """The reply is complete."""
 
 
