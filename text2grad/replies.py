@@ -73,29 +73,32 @@ def read_object(text: str, known: frozenset[str]) -> ReadObject:
     body = text.strip()
     if not body:
         raise Unreadable("empty reply")
-    thought, tag, rest = "", "", body
-    if not body.startswith(("{", "```")):
-        thought, tag, rest = body.partition("</think>")
-    if body.startswith("<think>") and not tag:
-        raise Unreadable("truncated")
-    thought, rest = (thought, rest) if tag else ("", body)
-    body = rest.strip()
-    prose = thought.removeprefix("<think>").strip()
+    thought, body = _split_thought(body)
     bare = _without_fence(body)
     openings = [found.start() for found in _OPENING.finditer(bare)][:_MAX_OPENINGS]
     if not openings:
         raise Unreadable("truncated" if bare.startswith("{") else "no JSON object")
     found = _decode(bare, openings, known) or _repair(bare, openings, known)
     start, end, fields, repair, source = found
-    before = bare[:start].replace("```json", "").strip(" \n`")
-    if repair == "none" and (start > 0 or end < len(bare) or tag):
+    before = bare[:start].replace("```json", "").strip(" \n`[")
+    if repair == "none" and (start > 0 or end < len(bare) or thought):
         repair = "prose"
     elif repair == "none" and bare != body:
         repair = "fence"
-    return ReadObject(fields, repair, "\n".join(filter(None, (prose, before))), source)
+    return ReadObject(fields, repair, "\n".join(filter(None, (thought, before))), source)
 
 
 _Found = tuple[int, int, dict[str, Any], str, str]
+
+
+def _split_thought(text: str) -> tuple[str, str]:
+    """What a reasoning model thought, and what it said then."""
+    thought, tag, rest = "", "", text
+    if not text.startswith(("{", "```")):
+        thought, tag, rest = text.partition("</think>")
+    if text.startswith("<think>") and not tag:
+        raise Unreadable("truncated")
+    return (thought.removeprefix("<think>").strip(), rest.strip()) if tag else ("", text)
 
 
 def _without_fence(text: str) -> str:
@@ -123,7 +126,8 @@ def _decode(text: str, openings: list[int], known: frozenset[str]) -> _Found | N
             raise Unreadable("two objects")
         else:
             return start, end, fields, repair, ""
-    return None if any(_breaks_off(text, start) for start in openings) else other
+    whole = other and other[0] == openings[0] and not any(_breaks_off(text, o) for o in openings)
+    return other if whole else None
 
 
 def _decode_at(text: str, start: int) -> tuple[dict[str, Any], int, str] | None:
