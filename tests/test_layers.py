@@ -1,0 +1,165 @@
+"""The architecture, checked on the source: imports point down, low modules stay light."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "text2grad"
+
+# From the bottom to the top; a module may import from its own level and from those before it.
+LEVELS = {
+    "types, files and mathematics": "schema files tables borders charts wording ppo_math ppo_state",
+    "flags and text": """
+        config config.annotation config.checks config.evaluation config.launch config.policy
+        config.reward_model tasks tasks.slf5k tasks.spec locate word_scores replies parsing
+        alignment places grammar token_table records chat text_metrics""",
+    "figures and the report": """
+        agreement baselines quality reward_quality summary_quality trends report_data report_view
+        report before_after""",
+    "models": "models run_folder rollout decoding checkpoint policy",
+    "judges": """
+        annotators annotators.clauses annotators.evidence annotators.human annotators.lexicon
+        annotators.openai_server annotators.reference annotators.reward_model annotators.signals
+        annotators.word_lists annotators.wording""",
+    "parts of a stage": "scoring update step_log supervised response_scores",
+    "stages": """
+        prepare annotate align embedded environment reward_model sft generate metrics trainer""",
+}
+LEVEL_OF = {name: number for number, names in enumerate(LEVELS.values()) for name in names.split()}
+HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "deepspeed")
+# Modules that may load one of HEAVY when they are imported; all the others must not.
+MAY_BE_HEAVY = {
+    *("ppo_math", "ppo_state", "text_metrics"),
+    *("models", "run_folder", "rollout", "decoding", "checkpoint", "policy"),
+    *("update", "step_log", "supervised", "annotators.reward_model"),
+    *("reward_model", "sft", "generate", "trainer"),
+}
+MAX_FILE_LINES = 320
+MAX_FUNCTION_LINES = 60
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+SOURCES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in SOURCES.items()}
+MODULES = [name for name in SOURCES if name]
+FOLDERS = ("text2grad", "tests", "benchmarks", *(path.name for path in ROOT.glob("*_*")))
+PYTHON_FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+
+
+def imported(node: ast.AST) -> set[str]:
+    """Modules of the package that an import statement names, without the leading `text2grad.`."""
+    if isinstance(node, ast.Import):
+        names = {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom) and node.module:
+        names = {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    else:
+        return set()
+    inside = {name.removeprefix("text2grad.") for name in names if name.startswith("text2grad.")}
+    return inside & set(MODULES)
+
+
+def all_imports(name: str) -> set[str]:
+    return set().union(*(imported(node) for node in ast.walk(TREES[name]))) - {name}
+
+
+def load_time_imports(name: str) -> set[str]:
+    return set().union(*(imported(node) for node in TREES[name].body)) - {name}
+
+
+def test_every_module_has_a_level():
+    assert set(LEVEL_OF) == set(MODULES)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_point_down(name):
+    above = {other for other in all_imports(name) if LEVEL_OF[other] > LEVEL_OF[name]}
+    assert not above, f"{name} imports {above}, which lie above it"
+
+
+def test_no_import_cycle():
+    graph = {name: load_time_imports(name) for name in MODULES}
+    order = list(TopologicalSorter(graph).static_order())
+    assert set(order) == set(MODULES)
+
+
+def test_nothing_imports_a_script():
+    scripts = {path.stem for path in PYTHON_FILES if path.is_relative_to(ROOT / "RM_Data_Anno")}
+    scripts |= {path.stem for path in PYTHON_FILES if "NL_" in str(path.relative_to(ROOT))}
+    for path in PYTHON_FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert (node.module or "").split(".")[0] not in scripts, path
+            elif isinstance(node, ast.Import):
+                assert not {alias.name.split(".")[0] for alias in node.names} & scripts, path
+
+
+def test_light_modules_load_nothing_heavy():
+    """One process imports them one after the other and says which one first loaded what."""
+    light = [name for name in MODULES if name not in MAY_BE_HEAVY]
+    code = (
+        "import importlib, json, sys\n"
+        "found = {}\n"
+        f"for name in {light!r}:\n"
+        "    importlib.import_module('text2grad.' + name)\n"
+        f"    for heavy in {HEAVY!r}:\n"
+        "        if heavy in sys.modules:\n"
+        "            found.setdefault(heavy, name)\n"
+        "print(json.dumps(found))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {}
+
+
+def test_ppo_mathematics_needs_torch_only():
+    code = (
+        "import sys\nimport text2grad.ppo_math, text2grad.ppo_state\n"
+        "print([name for name in ('transformers', 'peft', 'trl') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_only_models_and_checkpoint_know_peft():
+    users = {
+        name
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        and re.search(r"\bpeft\b", ast.unparse(node))
+    }
+    assert users <= {"models", "checkpoint"}
+
+
+@pytest.mark.parametrize("name", list(SOURCES))
+def test_file_length(name):
+    lines = len(SOURCES[name].read_text(encoding="utf-8").splitlines())
+    assert lines <= MAX_FILE_LINES, f"{SOURCES[name]}: {lines} lines"
+
+
+@pytest.mark.parametrize("name", list(SOURCES))
+def test_function_length(name):
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, functions):
+            lines = node.end_lineno - node.lineno + 1
+            assert lines <= MAX_FUNCTION_LINES, f"{SOURCES[name]}: {node.name} has {lines} lines"
+
+
+@pytest.mark.parametrize("path", PYTHON_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_bare_except_and_nothing_left_to_do(path):
+    text = path.read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(text)):
+        assert not (isinstance(node, ast.ExceptHandler) and node.type is None), path
+    marks = re.findall(r"#.*\b(?:TO" "DO|FIX" r"ME)\b", text)
+    assert not marks, f"{path}: {marks}"
