@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 ADAPTER_CONFIG = "adapter_config.json"
+# safetensors and tokenizers; torch, twice
+WRITE_FAILURES = ("os error", "iostream error", "unexpected pos", "failed writing", "write failed")
 
 
 def resolve_dtype(name: str) -> torch.dtype:
@@ -252,9 +254,10 @@ def replace_folder(path: str | Path, flag: str = "--output_dir") -> Iterator[Pat
             path.rename(old)
         temporary.rename(path)
         shutil.rmtree(old, ignore_errors=True)
-    except (OSError, RuntimeError) as error:
-        # safetensors and torch report a full disk as their own errors
-        if isinstance(error, OSError) or "write" in str(error).lower():
+    except Exception as error:
+        # A full disk is an OSError, but a SafetensorError, a RuntimeError or a plain Exception
+        # from the libraries that write in other languages; any other failure stays what it is.
+        if isinstance(error, OSError) or any(sign in str(error) for sign in WRITE_FAILURES):
             raise UserError(f"{flag} {path}: cannot be written: {_one_line(error)}") from error
         raise
     finally:
