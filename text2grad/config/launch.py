@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import importlib
 import os
 import sys
@@ -30,8 +31,9 @@ def parse(args_type: type[Config], argv: Sequence[str] | None = None) -> Config:
 def launch(args_type: type, target: str) -> None:
     """Parse the flags, import `module:function` and call it with them.
 
-    Heavy imports happen after parsing, so `--help` is instant. A `UserError` becomes one line on
-    standard error and exit status 2; Ctrl-C becomes exit status 130.
+    Heavy imports happen after parsing, so `--help` is instant. A `UserError`, and a full disk
+    wherever it is met, becomes one line on standard error and exit status 2; Ctrl-C becomes exit
+    status 130.
     """
     try:
         args = parse(args_type)
@@ -46,6 +48,13 @@ def launch(args_type: type, target: str) -> None:
     except KeyboardInterrupt:
         print("\nstopped; run the same command again to go on from here", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        full = os.strerror(errno.ENOSPC)  # as OSError, or as text in a library's own error
+        if full not in str(error):
+            raise
+        place = getattr(error, "filename", None) or "the output folder"
+        print(f"error: {place}: {full}; what was finished before is whole", file=sys.stderr)
+        sys.exit(2)
 
 
 def resolved_flags(args: Any) -> dict[str, Any]:
