@@ -127,10 +127,13 @@ class Journal:
 
     Each line is an object with a "key". A torn last line (the process was killed while writing
     it) is dropped when the journal is opened again.
+
+    Raises:
+        UserError: another line is damaged.
     """
 
     def __init__(self, path: str | Path, flag: str = "--output_path") -> None:
-        self.path = Path(path)
+        self.path, self.flag = Path(path), flag
         self.rows: dict[str, Row] = {}
         check_writable(self.path.parent, flag)
         if self.path.exists():
@@ -140,13 +143,27 @@ class Journal:
     def _load(self) -> None:
         whole = 0
         with open(self.path, "rb") as lines:
-            for line in lines:
+            for number, line in enumerate(lines, 1):
                 if not line.endswith(b"\n"):
                     break
-                row = json.loads(line)
+                row = self._read_line(line, number)
                 self.rows[row["key"]] = row
                 whole += len(line)
         os.truncate(self.path, whole)
+
+    def _read_line(self, line: bytes, number: int) -> Row:
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            reason = f"{error}"
+        else:
+            if isinstance(row, dict) and isinstance(row.get("key"), str):
+                return row
+            reason = 'no object with a "key"'
+        raise UserError(
+            f"{self.flag} {self.path}: line {number} of this journal is damaged ({reason}); remove "
+            "that line to have its work done again"
+        )
 
     def append(self, row: Row) -> None:
         """Write one finished row; it is on disk when this returns."""
@@ -188,12 +205,10 @@ def _read_lines(
             continue
         try:
             rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if number == 1 or len(rows) == 0:
-                where, error = f"line {whole_error.lineno}", whole_error
-            else:
-                where = f"line {number}"
-            raise UserError(f"{flag} {path}: {where} is not JSON: {error.msg}") from error
+        except json.JSONDecodeError as line_error:
+            # Not even the first line is JSON: then the file was meant as one value.
+            error, at = (line_error, number) if rows else (whole_error, whole_error.lineno)
+            raise UserError(f"{flag} {path}: line {at} is not JSON: {error.msg}") from error
     return rows
 
 

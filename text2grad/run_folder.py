@@ -63,7 +63,8 @@ class MetricsFile:
         self.path = Path(path)
         kept = []
         if step and self.path.exists():
-            for line in self.path.read_text(encoding="utf-8").splitlines():
+            # not splitlines(), which also breaks at line separators inside a response
+            for line in self.path.read_text(encoding="utf-8").split("\n"):
                 row = _parse_line(line)
                 if row is not None and row["step"] <= step:
                     kept.append(line + "\n")
