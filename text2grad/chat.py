@@ -66,7 +66,7 @@ class PromptRenderer:
         Raises:
             UserError: the prompt is too long even without its long slot.
         """
-        safe = {name: self._defuse(text) for name, text in slots.items()}
+        safe = {name: self.defuse(text) for name, text in slots.items()}
         ids = self._encode(safe)
         if len(ids) <= self.max_tokens:
             return Prompt(ids)
@@ -93,7 +93,8 @@ class PromptRenderer:
     def _encode(self, slots: Mapping[str, str]) -> list[int]:
         return encode_chat(self.tokenizer, self.template.render(**slots))
 
-    def _defuse(self, text: str) -> str:
+    def defuse(self, text: str) -> str:
+        """The text with a space inside every spelled-out special token, which ends its power."""
         if self._special is None:
             return text
         return self._special.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
@@ -103,8 +104,12 @@ def encode_chat(tokenizer: Any, user_text: str) -> list[int]:
     """One user turn and the header of the assistant's turn, as ids."""
     messages = [{"role": "user", "content": user_text}]
     text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    # The template writes the BOS where the family has one; the tokenizer must not add a second.
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+    # Most templates write the BOS themselves; the tokenizer must not add a second.
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    bos = tokenizer.bos_token_id
+    if bos is not None and ids[0] != bos and tokenizer("")["input_ids"][:1] == [bos]:
+        ids = [bos, *ids]
+    return ids
 
 
 def _special_strings(tokenizer: Any) -> set[str]:

@@ -7,7 +7,8 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,9 @@ from text2grad.files import check_writable
 from text2grad.schema import UserError
 
 if TYPE_CHECKING:
-    from text2grad.config import MergeConfig
+    from text2grad.config import MergeConfig, PolicyConfig, RewardTrainConfig, SFTConfig
+
+    LoraFlags = PolicyConfig | RewardTrainConfig | SFTConfig
 
 logger = logging.getLogger(__name__)
 ADAPTER_CONFIG = "adapter_config.json"
@@ -90,7 +93,8 @@ def load_model(name: str, dtype: str, flag: str, **load: Any) -> nn.Module:
     except (OSError, ValueError) as error:
         raise UserError(f"{flag} {name}: {_one_line(error)}") from error
     causal = model.get_base_model() if isinstance(model, PeftModel) else model
-    causal.generation_config = GenerationConfig()
+    ends = causal.generation_config.eos_token_id  # some families list all end tokens only here
+    causal.generation_config = GenerationConfig(eos_token_id=ends)
     causal.config.use_cache = True
     return model
 
@@ -112,36 +116,47 @@ def base_of(name: str) -> str:
 
 
 def eos_ids(model: nn.Module, tokenizer: Any) -> list[int]:
-    """All ids that end a response: the tokenizer's and those of the model's configuration."""
-    configured = getattr(model.config, "eos_token_id", None)
-    listed = configured if isinstance(configured, list) else [configured]
-    ids = [tokenizer.eos_token_id, *listed]
+    """All ids that end a response: the tokenizer's and those of the model's configurations."""
+    ids = [tokenizer.eos_token_id]
+    for config in (model.config.get_text_config(), model.generation_config):
+        ends = getattr(config, "eos_token_id", None)
+        ids += ends if isinstance(ends, list) else [ends]
     return list(dict.fromkeys(i for i in ids if i is not None))
 
 
-def add_lora(
-    model: nn.Module, r: int, alpha: int, dropout: float, targets: Sequence[str], flag: str
-) -> PeftModel:
+def add_lora(model: nn.Module, args: LoraFlags, dropout: float) -> PeftModel:
     """Put a trainable LoRA adapter on `model`; its weights are fp32.
 
     Raises:
         UserError: the model has none of the target layers.
     """
-    modules: str | list[str] = list(targets)
-    if list(targets) == ["all-linear"]:
-        modules = "all-linear"
+    targets = list(args.lora_target_modules)
+    depth = model.config.get_text_config().num_hidden_layers
+    first = max(0, depth - args.lora_last_layers) if args.lora_last_layers else 0
     config = LoraConfig(
-        r=r,
-        lora_alpha=alpha,
+        r=args.lora_r,
+        lora_alpha=args.lora_alpha,
         lora_dropout=dropout,
-        target_modules=modules,
+        target_modules=_linear_names(model) if targets == ["all-linear"] else targets,
+        layers_to_transform=list(range(first, depth)) if first else None,
         bias="none",
         task_type="CAUSAL_LM",
     )
     try:
         return get_peft_model(model, config)
     except ValueError as error:
-        raise UserError(f"{flag} {' '.join(targets)}: {_one_line(error)}") from error
+        raise UserError(f"--lora_target_modules {' '.join(targets)}: {_one_line(error)}") from error
+
+
+def _linear_names(model: nn.Module) -> list[str]:
+    """Last names of all linear layers but the head's."""
+    head = model.get_output_embeddings()
+    linear = {
+        name.rsplit(".", 1)[-1]
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module is not head
+    }
+    return sorted(linear)
 
 
 def merge_adapter(model: nn.Module, adapter: str, flag: str) -> nn.Module:
@@ -272,6 +287,7 @@ def quiet_libraries() -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     logging.getLogger("accelerate").setLevel(logging.ERROR)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
 

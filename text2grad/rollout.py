@@ -234,7 +234,8 @@ def _compare(
     logp_all = logits - normaliser[:, None]
     with adapter_off(model):
         ref_logits = head_logits(model, ref_states) / temperature
-    ref_logp_all = ref_logits.log_softmax(1)
+    # again the same expression: equal logits have a KL of exactly 0
+    ref_logp_all = ref_logits - ref_logits.logsumexp(1)[:, None]
     picked = targets[:, None]
     return torch.stack(
         [
