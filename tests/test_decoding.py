@@ -5,29 +5,17 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from tiny import byte_fallback_tokenizer, byte_level_tokenizer, tiny_llama
+from reply_cases import RESPONSES, TARGETS, TASK, TOKENIZERS
+from tiny import tiny_llama
 
 from text2grad import decoding
 from text2grad.decoding import constrained_generate
 from text2grad.grammar import ReplyGrammar
 from text2grad.parsing import parse_reply, target_json
-from text2grad.schema import Feedback, Span, UserError
-from text2grad.tasks import get_task
+from text2grad.schema import Feedback, UserError
 from text2grad.token_table import TokenTable, encode_target
 
-TASK = replace(get_task("slf5k"), max_critique_chars=120)
 CODE = replace(TASK, quote_border="token")
-RESPONSES = [
-    "The dog ran to the park and saw a cat.",
-    'def add(a, b):\n\treturn a + b  # "sum"\n',
-    "去公园吧👩🏽‍🚀🇩🇪 ok é e\u0301",
-    'a "quoted" C:\\path\\n with \x01 and \x7f',
-    "",
-    " \n",
-]
-TOKENIZERS = {"byte_level": byte_level_tokenizer, "byte_fallback": byte_fallback_tokenizer}
 
 
 @pytest.fixture(scope="module", params=TOKENIZERS)
@@ -84,7 +72,7 @@ def test_every_budget_from_the_smallest_is_kept(table):
     grammar = ReplyGrammar(TASK, response)
     smallest = grammar.shortest_exit(grammar.initial, table.cost)
     prompt = prompts_of(table, [response])
-    for budget in range(smallest, smallest + 30):
+    for budget in range(smallest, smallest + 16):
         (reply,) = constrained_generate(model, table, prompt, [grammar], budget)
         check(reply, response, TASK, budget)
     message = f"--critique_tokens {smallest - 1}: the shortest reply takes {smallest} tokens"
@@ -140,18 +128,6 @@ def test_logits_that_say_nothing_still_give_a_reply(table, logit):
 
 
 # ---------------------------------------------------------------- greedy
-
-
-def feedback(critique, good=(), poor=()):
-    spans = [Span(text, "good") for text in good] + [Span(text, "poor") for text in poor]
-    return Feedback(critique, tuple(spans))
-
-
-TARGETS = [
-    (RESPONSES[0], feedback("It is short.", ["The dog", "a cat."], ["ran to the park"])),
-    (RESPONSES[1], feedback('Adds "two"\nnumbers \\o/.', ["return a + b"])),
-    (RESPONSES[2], feedback("好的 👩🏽‍🚀", [], ["公园", "🇩🇪 ok"])),
-]
 
 
 def learn(model, prompts, targets):
@@ -335,84 +311,3 @@ def test_dropout_is_off_and_the_mode_restored(table):
     assert constrained_generate(model, table, prompt, grammars, 60) == wanted
     assert [module.training for module in model.modules()] == modes
     assert constrained_generate(model, table, [], [], 60) == []
-
-
-# ---------------------------------------------------------------- tokens
-
-
-def test_targets_are_split_as_decoding_splits_them(table):
-    for response, wanted in TARGETS:
-        target = target_json(wanted, TASK)
-        ids = encode_target(target, table)
-        assert b"".join(table.pieces[i] for i in ids) == target.encode()
-        grammar = ReplyGrammar(TASK, response)
-        state, rest = grammar.initial, ids
-        while rest:
-            literal = grammar.forced(state)
-            split = table.encode_forced(literal) if literal else rest[:1]
-            assert rest[: len(split)] == list(split)
-            rest = rest[len(split) :]
-            # The way out is counted in single bytes, so a few more tokens than needed.
-            state = (
-                grammar.advance(state, literal)
-                if literal
-                else table.admit(grammar, state, split[0], len(rest) + 10)
-            )
-            assert state is not None
-        assert grammar.closed(state)
-
-
-def test_a_target_merges_across_the_border_of_its_strings():
-    table = TokenTable(byte_level_tokenizer())
-    target = target_json(feedback("It is short.", ["a cat"]), TASK)
-    pieces = [table.pieces[i] for i in encode_target(target, table)]
-    assert b'.",' in pieces  # closes the critique and begins the literal
-    assert b'"],' in pieces  # closes the quote and its list
-
-
-@pytest.mark.parametrize("target", ["[1]", "{}", '{"a":"b","c":[]}', '{"a": "b", "c": "d"}', "{"])
-def test_only_targets_of_the_known_form_are_encoded(table, target):
-    with pytest.raises(ValueError, match=r"target|JSON|Expecting"):
-        encode_target(target, table)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.text(st.characters(codec="utf-8"), max_size=20))
-def test_encoding_is_exact(table, text):
-    data = f"{text}<|im_end|>{text}</s> ﬁ".encode()
-    assert b"".join(table.pieces[i] for i in table.encode(data)) == data
-    assert all(table.pieces[i] for i in table.encode(data))
-
-
-def test_encoding_begins_inside_a_text(table):
-    # SentencePiece would put a space before the first word; here the quote mark stands there.
-    pieces = [table.pieces[i] for i in table.encode(b"The dog")]
-    assert pieces == [b"The", b" dog"]
-    assert table.encode(b"\xa9\xff") == [table.encode(b"\xa9")[0], table.encode(b"\xff")[0]]
-
-
-def test_where_the_tokenizer_changes_a_word_only_that_word_is_spelled():
-    from tokenizers import normalizers
-
-    tokenizer = byte_level_tokenizer()
-    tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
-    table = TokenTable(tokenizer)
-    pieces = [table.pieces[i] for i in table.encode("The dog e\u0301 saw".encode())]
-    assert pieces[:2] == [b"The", b" dog"]
-    assert b"".join(pieces) == "The dog e\u0301 saw".encode()
-
-
-def test_a_tokenizer_that_cannot_write_json_is_refused():
-    tokenizer = byte_level_tokenizer()
-    vocabulary = json.loads(tokenizer.backend_tokenizer.to_str())
-    model = vocabulary["model"]
-    model["merges"] = [pair for pair in model["merges"] if "]" not in "".join(pair)]
-    model["vocab"] = {key: i for key, i in model["vocab"].items() if "]" not in key}
-    tokenizer.backend_tokenizer.from_str(json.dumps(vocabulary))
-    lacking = type(tokenizer)(
-        tokenizer_object=type(tokenizer.backend_tokenizer).from_str(json.dumps(vocabulary)),
-        eos_token="<|im_end|>",
-        name_or_path="my-tokenizer",
-    )
-    with pytest.raises(UserError, match=r"tokenizer my-tokenizer: no token for \] alone"):
-        TokenTable(lacking)

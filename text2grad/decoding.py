@@ -183,7 +183,7 @@ class _Batch:
         """Whole blocks if a quarter of the rows has one to feed, else one token each.
 
         Padding all rows for the block of a few costs more than feeding it token by token beside
-        the others' steps, which they need anyway (2 cores, 16 rows: a fifth of the time).
+        the others' steps, which they need anyway (on a CPU, 16 rows: a fifth of the time).
         """
         lengths = [len(row.block) for row in self.rows if not row.ended]
         waiting = sum(length > 1 for length in lengths)
