@@ -47,6 +47,11 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def attention() -> dict[str, str]:
+    """Eager attention on the CPU: there, one bf16 decoding step took a tenth of SDPA's time."""
+    return {} if torch.cuda.is_available() else {"attn_implementation": "eager"}
+
+
 def gpu_memory(limit: str) -> dict[int, str] | None:
     """`--gpu_memory 30GiB` as a bound for each visible GPU; a warning and no bound without one."""
     if not limit:
@@ -86,7 +91,7 @@ def load_model(name: str, dtype: str, flag: str, **load: Any) -> nn.Module:
         base = str(Path(base).resolve())  # an adapter records it, and is read from other folders
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            base, dtype=resolve_dtype(dtype), use_safetensors=True, **load
+            base, dtype=resolve_dtype(dtype), use_safetensors=True, **{**attention(), **load}
         )
         if is_adapter(name):
             model = PeftModel.from_pretrained(model, name, use_safetensors=True)
