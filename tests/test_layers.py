@@ -19,11 +19,11 @@ LEVELS = {
     "flags and text": """
         config config.annotation config.checks config.evaluation config.launch config.policy
         config.reward_model tasks tasks.slf5k tasks.spec locate word_scores replies parsing
-        alignment places grammar token_table records chat text_metrics""",
+        alignment places grammar token_table targets records prompts chat text_metrics""",
     "figures and the report": """
         agreement baselines quality reward_quality summary_quality trends report_data report_view
         report before_after""",
-    "models": "models run_folder rollout decoding checkpoint policy",
+    "models": "models devices run_folder rollout decoding checkpoint policy",
     "judges": """
         annotators annotators.clauses annotators.evidence annotators.human annotators.lexicon
         annotators.openai_server annotators.reference annotators.reward_model annotators.signals
@@ -37,7 +37,7 @@ HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "deep
 # Modules that may load one of HEAVY when they are imported; all the others must not.
 MAY_BE_HEAVY = {
     *("ppo_math", "ppo_state", "text_metrics"),
-    *("models", "run_folder", "rollout", "decoding", "checkpoint", "policy"),
+    *("models", "devices", "run_folder", "rollout", "decoding", "checkpoint", "policy"),
     *("update", "step_log", "supervised", "annotators.reward_model"),
     *("reward_model", "sft", "generate", "trainer"),
 }
