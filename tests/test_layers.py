@@ -38,7 +38,7 @@ HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "deep
 MAY_BE_HEAVY = {
     *("ppo_math", "ppo_state", "text_metrics"),
     *("models", "devices", "run_folder", "rollout", "decoding", "checkpoint", "policy"),
-    *("update", "step_log", "supervised", "annotators.reward_model"),
+    *("scoring", "update", "step_log", "supervised", "annotators.reward_model"),
     *("reward_model", "sft", "generate", "trainer"),
 }
 MAX_FILE_LINES = 320
