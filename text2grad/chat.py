@@ -73,16 +73,16 @@ class PromptRenderer:
         return Prompt(self._shorten(safe, len(ids), origin), shortened=True)
 
     def _shorten(self, slots: Mapping[str, str], length: int, origin: str) -> list[int]:
-        text = slots[self.long_slot]
+        text, rest = slots[self.long_slot], len(self._encode({**slots, self.long_slot: ""}))
+        if rest > self.max_tokens:
+            raise UserError(
+                f"{origin or 'a prompt'}: {rest} tokens even with an empty {self.long_slot}, but "
+                f"{self.flag} is {self.max_tokens}; raise it"
+            )
         keep = len(text)
         while length > self.max_tokens:
-            if keep == 0:
-                raise UserError(
-                    f"{origin or 'a prompt'}: {length} tokens even with an empty "
-                    f"{self.long_slot}, but {self.flag} is {self.max_tokens}; raise it"
-                )
-            # Characters per token vary, so cut in proportion and look again.
-            keep = max(0, min(keep - 1, keep - (length - self.max_tokens) * 2))
+            # Characters per token vary along the text, so cut in proportion and look again.
+            keep = min(keep - 1, keep * (self.max_tokens - rest) // (length - rest))
             head = text[: keep * 2 // 3]
             tail = text[len(text) - (keep - len(head)) :] if keep > len(head) else ""
             cut = head.rstrip() + ELLIPSIS + tail.lstrip() if keep else ""
