@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ MANIFEST, STATE, OPTIMIZER, VALUE_HEAD = (
     "optimizer.pt",
     "value_head.safetensors",
 )
+NAME = re.compile(r"epoch_\d+_step_(\d+)")
 
 
 def checkpoint_name(epoch: int, step: int) -> str:
@@ -41,24 +43,26 @@ def save_checkpoint(
     path: Path,
     write_weights: Callable[[Path], None],
     state: Mapping[str, Any],
-    tensors: Mapping[str, Any],
+    parts: Mapping[str, Any],
 ) -> None:
     """Write a checkpoint that replaces `path` only when whole.
 
     Args:
         path: the checkpoint's folder.
         write_weights: writes the model's files into a folder.
-        state: plain values: step, epoch, KL coefficient, ...
-        tensors: state dicts of optimiser and scheduler, generator states.
+        state: plain values, above all the step.
+        parts: by name, what has a `state_dict`: optimiser, scheduler, KL controller, ...
 
     Raises:
         UserError: it cannot be written; older checkpoints are untouched.
     """
     with replace_folder(path) as folder:
         write_weights(folder)
-        torch.save(dict(tensors), folder / OPTIMIZER)
-        write_json(folder / STATE, dict(state))
-        hashes = {file.name: sha256_file(file) for file in sorted(folder.iterdir())}
+        states = {name: part.state_dict() for name, part in parts.items()}
+        torch.save({**states, "generators": _generators()}, folder / OPTIMIZER)
+        write_json(folder / STATE, {**state, "threads": torch.get_num_threads()})
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        hashes = {str(file.relative_to(folder)): sha256_file(file) for file in files}
         write_json(folder / MANIFEST, hashes)
 
 
@@ -78,8 +82,7 @@ def find_checkpoint(output_dir: str | Path, wanted: str) -> Path | None:
         if fault := damage(Path(wanted)):
             raise UserError(f"--resume_from_checkpoint {wanted}: {fault}")
         return Path(wanted)
-    found = sorted(Path(output_dir).glob("epoch_*_step_*"), key=_step_of, reverse=True)
-    for path in found:
+    for path in reversed(list_checkpoints(output_dir)):
         fault = damage(path)
         if not fault:
             return path
@@ -91,7 +94,7 @@ def damage(path: Path) -> str:
     """Why `path` is no whole checkpoint, "" if it is one."""
     try:
         hashes = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
+    except (OSError, ValueError):
         return f"no readable {MANIFEST}"
     for name, digest in hashes.items():
         if not (path / name).exists():
@@ -113,19 +116,40 @@ def load_policy(path: Path, model: PeftModel, value_head: nn.Module) -> None:
     value_head.load_state_dict(load_file(path / VALUE_HEAD))
 
 
-def load_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A checkpoint's plain values and tensors; nothing is unpickled but tensors."""
+def load_state(path: Path, parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Give `parts` and the random generators their state back; nothing is unpickled but tensors.
+
+    Returns:
+        The checkpoint's plain values.
+    """
     state = json.loads((path / STATE).read_text(encoding="utf-8"))
-    tensors = torch.load(path / OPTIMIZER, weights_only=True, map_location="cpu")
-    return state, tensors
+    saved = torch.load(path / OPTIMIZER, weights_only=True, map_location="cpu")
+    for name, part in parts.items():
+        part.load_state_dict(saved[name])
+    torch.set_rng_state(saved["generators"]["cpu"])
+    if saved["generators"]["cuda"]:
+        torch.cuda.set_rng_state_all(saved["generators"]["cuda"])
+    if state["threads"] != torch.get_num_threads():
+        print(
+            f"{path} was written with {state['threads']} threads; results may differ in the last "
+            "digits"
+        )
+    return state
+
+
+def _generators() -> dict[str, Any]:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
 
 def prune_checkpoints(output_dir: str | Path, keep: int) -> None:
     """Remove all but the newest `keep` checkpoints; 0 keeps all."""
     if keep:
-        for path in sorted(Path(output_dir).glob("epoch_*_step_*"), key=_step_of)[:-keep]:
+        for path in list_checkpoints(output_dir)[:-keep]:
             shutil.rmtree(path)
 
 
-def _step_of(path: Path) -> int:
-    return int(path.name.rsplit("_", 1)[1])
+def list_checkpoints(output_dir: str | Path) -> list[Path]:
+    """The checkpoints of a run, oldest first; merged models that lie beside them are none."""
+    found = [path for path in Path(output_dir).glob("epoch_*") if NAME.fullmatch(path.name)]
+    return sorted(found, key=lambda path: int(NAME.fullmatch(path.name)[1]))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import get_scheduler
+from transformers import Adafactor, get_scheduler
 
 from text2grad.models import (
     ValueHead,
@@ -67,29 +67,34 @@ def build_policy(args: PolicyConfig, tokenizer: Any) -> Policy:
         # the adapter of this run belongs to the merged model, and says so
         model.name_or_path = model.config._name_or_path = str(start.resolve())
     torch.manual_seed(args.seed)
-    lm = add_lora(
-        model, args.lora_r, args.lora_alpha, 0.0, args.lora_target_modules, "--lora_target_modules"
-    )
+    lm = add_lora(model, args, dropout=0.0)
     check_head(lm)
     return Policy(lm)
 
 
-def build_optimizer(args: PolicyConfig, policy: Policy) -> tuple[torch.optim.Optimizer, Any]:
-    """The optimiser of adapter and value head, and the learning rate's schedule over the steps."""
+def build_optimizer(
+    args: PolicyConfig, policy: Policy, steps: int
+) -> tuple[torch.optim.Optimizer, Any]:
+    """The optimiser of adapter and value head, and the learning rate's schedule over `steps`."""
     adapter = [p for p in policy.lm.parameters() if p.requires_grad]
     value_lr = args.value_learning_rate or args.learning_rate
     groups = [
         {"params": adapter, "lr": args.learning_rate},
         {"params": list(policy.value_head.parameters()), "lr": value_lr},
     ]
-    kind = torch.optim.Adafactor if args.adafactor else torch.optim.AdamW
-    optimizer = kind(groups, lr=args.learning_rate, weight_decay=args.weight_decay)
+    plain = {"lr": args.learning_rate, "weight_decay": args.weight_decay}
+    if args.adafactor:
+        # torch's own Adafactor multiplies the rate by the size of the parameter, which is 0 for a
+        # fresh adapter; here the rate is what the flag says.
+        optimizer = Adafactor(groups, scale_parameter=False, relative_step=False, **plain)
+    else:
+        optimizer = torch.optim.AdamW(groups, **plain)
     try:
         scheduler = get_scheduler(
             args.lr_scheduler_type,
             optimizer,
             num_warmup_steps=args.warmup_steps,
-            num_training_steps=args.steps,
+            num_training_steps=steps,
         )
     except ValueError as error:
         raise UserError(f"--lr_scheduler_type {args.lr_scheduler_type}: {error}") from error

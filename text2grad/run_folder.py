@@ -70,10 +70,11 @@ class MetricsFile:
                     kept.append(line + "\n")
         write_text(self.path, "".join(kept), "--output_dir")
 
-    def append(self, row: Row) -> None:
-        """Add a row; it is in the file when this returns."""
+    def append(self, *rows: Row) -> None:
+        """Add rows; they are in the file when this returns."""
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         with open(self.path, "a", encoding="utf-8", errors="backslashreplace") as out:
-            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+            out.write(lines)
 
 
 def _parse_line(line: str) -> Row | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from text2grad.alignment import locate_spans, response_text, score_tokens
+from text2grad.run_folder import weights_sha256
 from text2grad.schema import Feedback, Record, Span, Unparseable
 from text2grad.tasks import TaskSpec
 
@@ -104,3 +105,11 @@ def build_critic(args: PolicyConfig, task: TaskSpec) -> Any:
         max_new_tokens=args.reward_max_new_tokens,
         prompt_file=args.reward_prompt_file,
     )
+
+
+def critic_facts(args: PolicyConfig) -> dict[str, str]:
+    """Who judges, and the hash of its weights, for the run's record."""
+    if args.feedback_source != "reward_model":
+        return {"reward_model": f"the {args.feedback_source} annotator, directly"}
+    name = args.reward_model_name
+    return {"reward_model": name, "reward_model_sha256": weights_sha256(name)}

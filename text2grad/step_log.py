@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
@@ -12,6 +14,20 @@ from text2grad.rollout import TokenStats
 from text2grad.schema import Feedback
 from text2grad.scoring import Judged, critique_health
 from text2grad.update import Credit
+
+
+class Stopwatch:
+    """Seconds of each phase of a step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time what is done inside."""
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - started
 
 
 def step_metrics(
@@ -76,6 +92,7 @@ def sample_rows(
             "unparseable": "" if parsed else said.reason,
             "spans": [span.to_json() for span in one.spans],
             "tokens": one.tokens,
+            "score": sum(one.scores) if parsed else None,
             "scores": one.scores,
             "rewards": per_token(rewards) if parsed else None,
             "kl": per_token(kl),

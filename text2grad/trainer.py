@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import random
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
@@ -21,17 +15,19 @@ from text2grad.chat import PromptRenderer
 from text2grad.checkpoint import (
     checkpoint_name,
     find_checkpoint,
+    list_checkpoints,
     load_policy,
     load_state,
     prune_checkpoints,
     save_checkpoint,
     save_policy,
 )
+from text2grad.devices import start_accelerator
 from text2grad.files import check_writable
 from text2grad.models import eos_ids, load_tokenizer, quiet_libraries, replace_folder
 from text2grad.policy import build_optimizer, build_policy
 from text2grad.ppo_state import AdaptiveKL, FixedKL, ReturnScale
-from text2grad.records import read_records
+from text2grad.prompts import PromptOrder, read_prompts
 from text2grad.rollout import (
     MicroBatch,
     Sampling,
@@ -40,10 +36,17 @@ from text2grad.rollout import (
     score_tokens_of,
     split_micro_batches,
 )
-from text2grad.run_folder import MetricsFile, weights_sha256, write_run_config
+from text2grad.run_folder import MetricsFile, write_run_config
 from text2grad.schema import Record, UserError
-from text2grad.scoring import Judged, build_critic, critique_health, judge, sampled_record
-from text2grad.step_log import sample_rows, step_metrics
+from text2grad.scoring import (
+    Judged,
+    build_critic,
+    critic_facts,
+    critique_health,
+    judge,
+    sampled_record,
+)
+from text2grad.step_log import Stopwatch, sample_rows, step_metrics
 from text2grad.tasks import get_task
 from text2grad.update import Credit, Updater
 
@@ -70,12 +73,10 @@ class Text2GradTrainer:
     def __init__(self, args: PolicyConfig) -> None:
         self.args, self.task = args, get_task(args.task)
         self.output_dir = check_writable(args.output_dir, "--output_dir")
-        self.prompts = read_prompts(args.data_file_path, args, "--data_file_path")
-        if len(self.prompts) < args.batch_size:
-            raise UserError(
-                f"--data_file_path {args.data_file_path}: {len(self.prompts)} different prompts, "
-                f"fewer than --batch_size {args.batch_size}"
-            )
+        prompts = read_prompts(args.data_file_path, args, "--data_file_path")
+        flag = f"--data_file_path {args.data_file_path}"
+        self.order = PromptOrder(prompts, args.batch_size, args.seed, flag)
+        self.total_steps = min(args.steps, args.train_epochs * self.order.steps_per_epoch)
         self.valid_prompts: list[Record] = []
         if args.eval_steps and args.valid_data_file_path:
             valid = read_prompts(args.valid_data_file_path, args, "--valid_data_file_path")
@@ -85,7 +86,7 @@ class Text2GradTrainer:
         template = self.task.prompt_template("policy", args.prompt_file)
         self.renderer = PromptRenderer(self.tokenizer, template, args.prompt_max_length)
         self.policy = build_policy(args, self.tokenizer)
-        optimizer, self.scheduler = build_optimizer(args, self.policy)
+        optimizer, self.scheduler = build_optimizer(args, self.policy, self.total_steps)
         self.prepared, self.optimizer = self.accelerator.prepare(self.policy, optimizer)
         self.updater = Updater(args, self.prepared, self.optimizer, self.accelerator)
         self.token_bytes = TokenBytes(self.tokenizer)
@@ -94,69 +95,63 @@ class Text2GradTrainer:
         self.kl = kl if args.adap_kl_ctrl else FixedKL(args.init_kl_coef)
         self.return_scale = ReturnScale()
         self.step_number, self.bad_steps = 0, 0
-        self.seconds: dict[str, float] = {}
 
     # -- the run
 
     def train(self) -> None:
         """Run all steps; the last one is always saved."""
+        accelerator, total = self.accelerator, self.total_steps
+        torch.manual_seed(self.args.seed + accelerator.process_index)
         resumed = self._resume()
-        self._write_config(resumed)
-        self.metrics = MetricsFile(self.output_dir / "metrics.jsonl", self.step_number)
-        self.samples = MetricsFile(self.output_dir / "samples.jsonl", self.step_number)
-        total = min(self.args.steps, self.args.train_epochs * self.steps_per_epoch)
+        if accelerator.is_main_process:
+            data = {"data_file_path": self.args.data_file_path}
+            facts = {"resumed_from": resumed, **critic_facts(self.args)}
+            write_run_config(self.output_dir, self.args, data, **facts)
+            self.metrics = MetricsFile(self.output_dir / "metrics.jsonl", self.step_number)
+            self.samples = MetricsFile(self.output_dir / "samples.jsonl", self.step_number)
         with tqdm(total=total, initial=self.step_number, desc="PPO", unit="step") as bar:
             while self.step_number < total:
-                row = self.step(self._batch(self.step_number))
+                ranks = accelerator.process_index, accelerator.num_processes
+                row = self.step(self.order.batch(self.step_number, *ranks))
                 figures = {k: v for k, v in row.items() if isinstance(v, (int, float))}
-                self.accelerator.log(figures, step=self.step_number)
+                accelerator.log(figures, step=self.step_number)
                 bar.set_postfix(score=f"{row['score']:+.2f}", kl=f"{row['kl']:.2f}")
                 bar.update()
                 if self.step_number % self.args.save_freq == 0 or self.step_number == total:
                     self.save()
         self._save_final()
-        self.accelerator.end_training()
+        accelerator.end_training()
 
     def step(self, records: Sequence[Record]) -> dict[str, Any]:
         """One PPO step over this process's prompts."""
         self.step_number += 1
-        self.seconds = {}
-        with self._phase("rollout"):
+        clock = Stopwatch()
+        with clock.phase("rollout"):
             prompts, responses = self.collect(records)
-        with self._phase("critique"):
+        with clock.phase("critique"):
             judged = self.critique(records, responses)
-        with self._phase("score"):
+        with clock.phase("score"):
             batches = self._micro_batches(prompts, responses)
-            shape = (len(responses), max(map(len, responses)))
-            stats = score_tokens_of(
-                self.policy.lm,
-                self.policy.value_head,
-                batches,
-                shape,
-                self.args.temperature,
-                self.args.logp_chunk_tokens,
-            )
+            stats = self._token_stats(batches, responses)
             credit, rewards, kl = self.credit(judged, stats)
-        with self._phase("update"):
+        with clock.phase("update"):
+            rate = self.scheduler.get_last_lr()[0]
             losses = self.updater.run(batches, credit, self.step_number)
             self.scheduler.step()
         n_judged = self._sum(credit.mask.any(1).sum())
-        kl_nats = self._sum((kl * credit.mask).sum()) / max(n_judged, 1)
-        row = step_metrics(judged, credit, stats, rewards, kl, losses, self.seconds)
+        # in nats whatever the penalty's estimator, as --kl_target is
+        kl_nats = self._sum((stats.kl_full * credit.mask).sum()) / max(n_judged, 1)
+        row = step_metrics(judged, credit, stats, rewards, kl, losses, clock.seconds)
         row |= {"step": self.step_number, "kl": kl_nats, "kl_coef": self.kl.coef}
-        row |= {
-            "learning_rate": self.scheduler.get_last_lr()[0],
-            **getattr(self.critic, "rates", dict)(),
-        }
-        row |= {"return_scale": self.return_scale.scale}
+        row |= {"learning_rate": rate, "return_scale": self.return_scale.scale}
+        row |= getattr(self.critic, "rates", dict)()
         self.kl.update(kl_nats, int(n_judged))
         if self.valid_prompts and self.step_number % self.args.eval_steps == 0:
             row |= self.validate()
         if self.accelerator.is_main_process:
             self.metrics.append(row)
-            for sample in sample_rows(self.step_number, judged, credit, rewards, kl):
-                self.samples.append(sample)
-        self._watch(row)
+            self.samples.append(*sample_rows(self.step_number, judged, credit, rewards, kl))
+        self._watch(judged)
         return row
 
     # -- the method
@@ -227,78 +222,51 @@ class Text2GradTrainer:
 
     def save(self) -> None:
         """Write a checkpoint from which training goes on bit by bit."""
-        epoch = (self.step_number - 1) // self.steps_per_epoch
-        state = {
-            "step": self.step_number,
-            "kl": self.kl.state_dict(),
-            "return_scale": self.return_scale.state_dict(),
-            "bad_steps": self.bad_steps,
-            "threads": torch.get_num_threads(),
-        }
-        tensors = {
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        }
-        path = self.output_dir / checkpoint_name(epoch, self.step_number)
-        save_checkpoint(path, self._write_weights, state, tensors)
-        prune_checkpoints(self.output_dir, self.args.save_total_limit)
+        epoch = self.order.epoch_of(self.step_number - 1)
+        if self.accelerator.is_main_process:
+            save_checkpoint(
+                self.output_dir / checkpoint_name(epoch, self.step_number),
+                self._write_weights,
+                {"step": self.step_number, "bad_steps": self.bad_steps},
+                self._resumable(),
+            )
+            prune_checkpoints(self.output_dir, self.args.save_total_limit)
+        self.accelerator.wait_for_everyone()
 
     def _save_final(self) -> None:
-        with replace_folder(self.output_dir / "final") as folder:
-            self._write_weights(folder)
+        if self.accelerator.is_main_process:
+            with replace_folder(self.output_dir / "final") as folder:
+                self._write_weights(folder)
+        self.accelerator.wait_for_everyone()
 
     def _write_weights(self, folder: Any) -> None:
         save_policy(folder, self.policy.lm, self.policy.value_head, self.tokenizer)
 
+    def _resumable(self) -> dict[str, Any]:
+        return {
+            "optimizer": self.optimizer,
+            "scheduler": self.scheduler,
+            "kl": self.kl,
+            "return_scale": self.return_scale,
+        }
+
     def _resume(self) -> str:
-        path = find_checkpoint(self.output_dir, self.args.resume_from_checkpoint)
+        wanted = self.args.resume_from_checkpoint
+        path = find_checkpoint(self.output_dir, wanted)
         if path is None:
+            if not wanted and list_checkpoints(self.output_dir):
+                raise UserError(
+                    f"--output_dir {self.output_dir}: holds the checkpoints of another run; go on "
+                    "with it by --resume_from_checkpoint auto, or choose another folder"
+                )
             return ""
         load_policy(path, self.policy.lm, self.policy.value_head)
-        state, tensors = load_state(path)
-        self.optimizer.load_state_dict(tensors["optimizer"])
-        self.scheduler.load_state_dict(tensors["scheduler"])
-        torch.set_rng_state(tensors["rng"])
-        if tensors["cuda_rng"]:
-            torch.cuda.set_rng_state_all(tensors["cuda_rng"])
-        self.kl.load_state_dict(state["kl"])
-        self.return_scale.load_state_dict(state["return_scale"])
+        state = load_state(path, self._resumable())
         self.step_number, self.bad_steps = state["step"], state["bad_steps"]
-        if state["threads"] != torch.get_num_threads():
-            print(
-                f"{path} was written with {state['threads']} threads; results may differ in "
-                "the last digits"
-            )
         print(f"going on from {path}")
         return str(path)
 
-    def _write_config(self, resumed: str) -> None:
-        args = self.args
-        data = {"data_file_path": args.data_file_path}
-        if args.feedback_source == "reward_model":
-            name = args.reward_model_name
-            critic = {"reward_model": name, "reward_model_sha256": weights_sha256(name)}
-        else:
-            critic = {"reward_model": f"the {args.feedback_source} annotator, directly"}
-        write_run_config(self.output_dir, args, data, resumed_from=resumed, **critic)
-
     # -- small parts
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Whole batches in one pass over the prompts."""
-        return len(self.prompts) // self.args.batch_size
-
-    def _batch(self, step: int) -> list[Record]:
-        epoch, place = divmod(step, self.steps_per_epoch)
-        order = list(range(len(self.prompts)))
-        random.Random(f"{self.args.seed}-{epoch}").shuffle(order)
-        size = self.args.batch_size
-        rows = order[place * size : (place + 1) * size]
-        mine = rows[self.accelerator.process_index :: self.accelerator.num_processes]
-        return [self.prompts[row] for row in mine]
 
     def _sampling(self, temperature: float | None = None) -> Sampling:
         args = self.args
@@ -320,51 +288,30 @@ class Text2GradTrainer:
         groups = split_micro_batches(lengths, self.args.mini_batch_size)
         return [MicroBatch.collate(rows, prompts, responses, pad, device) for rows in groups]
 
+    def _token_stats(self, batches: list[MicroBatch], responses: list) -> TokenStats:
+        policy, args = self.policy, self.args
+        shape = len(responses), max(map(len, responses))
+        chunk = args.logp_chunk_tokens
+        return score_tokens_of(
+            policy.lm, policy.value_head, batches, shape, args.temperature, chunk
+        )
+
     def _moments(self, x: Tensor, mask: Tensor) -> Tensor:
         return self.accelerator.reduce(ppo_math.masked_moments(x, mask), "sum")
 
     def _sum(self, value: Tensor) -> float:
-        return self.accelerator.reduce(value.detach().double(), "sum").item()
+        return self.accelerator.reduce(value.double().to(self.accelerator.device), "sum").item()
 
-    @contextmanager
-    def _phase(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = time.perf_counter() - started
-
-    def _watch(self, row: dict[str, Any]) -> None:
+    def _watch(self, judged: Sequence[Judged]) -> None:
         args = self.args
-        bad = 1 - row["parse_rate"] > args.max_unparseable_share
+        failed = self._sum(torch.tensor(sum(one.scores is None for one in judged)))
+        bad = failed / args.batch_size > args.max_unparseable_share
         self.bad_steps = self.bad_steps + 1 if bad else 0
         if self.bad_steps >= args.max_bad_steps:
             self.save()
             raise UserError(
                 f"stopped: more than --max_unparseable_share {args.max_unparseable_share} of the "
                 f"critiques could not be parsed for {self.bad_steps} steps in a row; look at the "
-                f"reasons in {self.metrics.path} and at the replies of {args.reward_model_name}"
+                f'reasons under "unparseable" in {self.output_dir}/metrics.jsonl, and judge a few '
+                f"responses with {args.reward_model_name} by hand"
             )
-
-
-def read_prompts(path: str, args: PolicyConfig, flag: str) -> list[Record]:
-    """The different prompts of a file, in its order: several responses to one prompt are one."""
-    records = read_records(path, get_task(args.task), ("prompt",), args.fields, flag)
-    return list({record.prompt: record for record in records}.values())
-
-
-def start_accelerator(args: PolicyConfig) -> Accelerator:
-    """Devices and processes, and the tracker asked for.
-
-    Raises:
-        UserError: the tracker is not installed, or its arguments are no JSON object.
-    """
-    if args.log_with == "none":
-        return Accelerator()
-    if importlib.util.find_spec(args.log_with) is None:
-        raise UserError(f"--log_with {args.log_with}: not installed; pip install {args.log_with}")
-    try:
-        more = json.loads(args.tracker_kwargs or "{}")
-    except json.JSONDecodeError as error:
-        raise UserError(f"--tracker_kwargs {args.tracker_kwargs}: not JSON: {error.msg}") from error
-    accelerator = Accelerator(log_with=args.log_with, project_dir=args.output_dir)
-    accelerator.init_trackers(args.project_name, init_kwargs={args.log_with: more})
-    return accelerator

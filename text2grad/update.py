@@ -88,7 +88,7 @@ class Updater:
                 if self._is_too_far(stats):
                     self.optimizer.zero_grad()
                     return self._summary(totals, skipped, stopped=True)
-                if stats["ratio"] > self.args.ratio_threshold:
+                if not stats["ratio"] <= self.args.ratio_threshold:  # too far, or not a number
                     self.optimizer.zero_grad()
                     skipped += 1
                     continue
