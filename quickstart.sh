@@ -41,6 +41,7 @@ done
 bash env.sh
 PYTHON=$PWD/.venv/bin/python
 export PYTHON TOKENIZERS_PARALLELISM=false DS_LOG_LEVEL=error HF_HUB_DISABLE_TELEMETRY=1
+command -v nvidia-smi > /dev/null || export DS_ACCELERATOR=cpu
 
 # What the embedded model on two cores can do in minutes; for larger models use the trees' shells,
 # whose defaults are the published values.
@@ -90,9 +91,9 @@ stage annotate "posts to annotated records (annotator: $ANNOTATOR)" \
 stage reward_model "training the reward model" \
     env MODEL="$MODEL" DATA="$RUN/data/train_annotated.json" \
     VALID="$RUN/data/validation_annotated.json" OUTPUT="$RUN/reward_model" EPOCHS="$RM_EPOCHS" \
-    LEARNING_RATE=1e-3 MICRO_BATCH=2 ACCUMULATION=4 TARGETS=all-linear EVAL_STEPS=0 SAVE_STEPS=20 \
+    LEARNING_RATE=1e-3 MICRO_BATCH=2 ACCUMULATION=4 TARGETS=all-linear EVAL_STEPS=0 SAVE_STEPS=20 LORA_DROPOUT=0 \
     bash "$RM/deepspeed_train_slf5k.sh" --data_dir "$RUN/reward_model/data" \
-    --lr_scheduler_type linear --warmup_ratio 0.1 --max_train_samples "$SAMPLES" \
+    --lr_scheduler_type linear --warmup_ratio 0.1 --lora_last_layers 12 --max_train_samples "$SAMPLES" \
     --resume_from_checkpoint auto
 
 stage merge_reward_model "merging its adapter" \
@@ -120,7 +121,7 @@ stage ppo "PPO on span-level rewards" \
     VALID="$RUN/data/validation.json" OUTPUT="$RUN/policy" LEARNING_RATE=2e-4 ADAFACTOR=false \
     BATCH_SIZE="$RESPONSES" MINI_BATCH_SIZE=4 ACCUMULATION=$((RESPONSES / 4)) PPO_EPOCHS=2 \
     STEPS="$PPO_STEPS" INIT_KL_COEF=0.05 KL_TARGET=6 OUTPUT_MAX_LENGTH=56 SAVE_FREQ=2 \
-    bash "$POLICY/train_slf5k.sh" --lora_target_modules all-linear --kl_horizon 200 \
+    bash "$POLICY/train_slf5k.sh" --lora_target_modules all-linear --lora_last_layers 12 --kl_horizon 200 \
     --value_learning_rate 1e-3 --detach_value_steps 4 --reward_max_new_tokens 256 \
     --save_total_limit 2 --resume_from_checkpoint auto
 

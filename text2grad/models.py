@@ -8,6 +8,7 @@ import logging
 import shutil
 import sys
 import warnings
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -176,6 +177,7 @@ def merge_adapter(model: nn.Module, adapter: str, flag: str) -> nn.Module:
 
 def merge_lora(args: MergeConfig) -> None:
     """Merge an adapter into its base model and save both model and tokenizer."""
+    quiet_libraries()
     if not is_adapter(args.lora_model):
         raise UserError(f"--lora_model {args.lora_model}: no {ADAPTER_CONFIG} in it")
     base = args.base_model or base_of(args.lora_model)
@@ -292,6 +294,7 @@ def quiet_libraries() -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     logging.getLogger("accelerate").setLevel(logging.ERROR)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")

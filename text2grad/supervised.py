@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from datasets import Dataset
 from transformers import TrainerCallback
 from trl import SFTConfig as TrlConfig
@@ -52,7 +53,7 @@ def collect_examples(
     if dropped:
         print(f"{len(dropped)} of {len(records)} records left out of training")
     examples = [one for one in made if isinstance(one, Example)]
-    if not examples:
+    if dropped and not examples:
         raise UserError(f"{flag}: no record fits; first reason: {dropped[0].reason}")
     return examples
 
@@ -78,14 +79,7 @@ def train_adapter(
     output_dir = Path(args.output_dir)
     model = load_model(base_model, args.dtype, "--base_model")
     model.config.use_cache = False
-    model = add_lora(
-        model,
-        args.lora_r,
-        args.lora_alpha,
-        args.lora_dropout,
-        args.lora_target_modules,
-        "--lora_target_modules",
-    )
+    model = add_lora(model, args, args.lora_dropout)
     named = NamedCheckpoints(output_dir, tokenizer)
     trainer = SFTTrainer(
         model=model,
@@ -97,6 +91,8 @@ def train_adapter(
     )
     named.trainer = trainer
     trainer.train(resume_from_checkpoint=_newest_state(output_dir, args.resume_from_checkpoint))
+    if valid and "eval_loss" not in _last_rows(trainer):
+        trainer.evaluate()
     save_adapter(trainer, tokenizer, output_dir / "final")
     return trainer
 
@@ -120,9 +116,18 @@ class NamedCheckpoints(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Called by the trainer after it wrote its own resumable state."""
-        per_epoch = max(1, round(state.max_steps / max(state.num_train_epochs, 1)))
+        per_epoch = max(1, round(state.global_step / state.epoch))
         epoch, step = divmod(state.global_step - 1, per_epoch)
         save_adapter(self.trainer, self.tokenizer, self.output_dir / f"{epoch}_{step + 1}")
+
+
+def _last_rows(trainer: SFTTrainer) -> dict[str, Any]:
+    """What the trainer logged at its last step."""
+    found: dict[str, Any] = {}
+    for row in trainer.state.log_history:
+        if row["step"] == trainer.state.global_step:
+            found |= row
+    return found
 
 
 def _trl_config(args: RewardTrainConfig | SFTConfig, eval_steps: int) -> TrlConfig:
@@ -152,7 +157,7 @@ def _trl_config(args: RewardTrainConfig | SFTConfig, eval_steps: int) -> TrlConf
             dataset_kwargs={"skip_prepare_dataset": True},
             seed=args.seed,
             deepspeed=args.deepspeed or None,
-            disable_tqdm=False,
+            dataloader_pin_memory=torch.cuda.is_available(),
         )
     except ValueError as error:
         raise UserError(f"training flags: {' '.join(str(error).split())[:300]}") from error

@@ -36,6 +36,8 @@ class SFTConfig:
     """dropout of the adapter"""
     lora_target_modules: tuple[str, ...] = ("q_proj", "v_proj")
     """adapted layers, or all-linear"""
+    lora_last_layers: int = 0
+    """adapt only this many of the last blocks: faster, as nothing runs backward below; 0 for all"""
     learning_rate: float = 1e-4
     """peak learning rate"""
     lr_scheduler_type: str = "linear"
@@ -105,6 +107,8 @@ class PolicyConfig:
     """scale of the policy's adapter"""
     lora_target_modules: tuple[str, ...] = ("q_proj", "v_proj")
     """adapted layers, or all-linear"""
+    lora_last_layers: int = 0
+    """adapt only this many of the last blocks: faster, as nothing runs backward below; 0 for all"""
     # data
     data_file_path: str = "../../RM_Data_Anno/SLF5K/data/train.json"
     """prompts to train on"""

@@ -45,6 +45,8 @@ class RewardTrainConfig:
     """dropout of the adapter"""
     lora_target_modules: tuple[str, ...] = ("q_proj", "v_proj")
     """adapted layers, or all-linear"""
+    lora_last_layers: int = 0
+    """adapt only this many of the last blocks: faster, as nothing runs backward below; 0 for all"""
     learning_rate: float = 1e-5
     """peak learning rate"""
     lr_scheduler_type: str = "constant"
