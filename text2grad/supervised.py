@@ -158,6 +158,7 @@ def _trl_config(args: RewardTrainConfig | SFTConfig, eval_steps: int) -> TrlConf
             seed=args.seed,
             deepspeed=args.deepspeed or None,
             dataloader_pin_memory=torch.cuda.is_available(),
+            disable_tqdm=False,  # the default follows the log level, which is turned down
         )
     except ValueError as error:
         raise UserError(f"training flags: {' '.join(str(error).split())[:300]}") from error
