@@ -3,13 +3,14 @@
 import json
 import subprocess
 import sys
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from text2grad.agreement import label_units, word_units
 from text2grad.baselines import BagOfWordsBaseline, ConstantBaseline, spans_of_labels
+from text2grad.config import PolicyMetricsConfig, RewardMetricsConfig
 from text2grad.metrics import evaluate_reward_model, evaluate_summaries
 from text2grad.reward_quality import reward_model_report
 from text2grad.schema import Feedback, Record, Span, Unparseable, UserError
@@ -141,12 +142,10 @@ def inferred_rows():
 
 
 def test_evaluate_reward_model_reads_what_inference_wrote(tmp_path, capsys):
-    args = SimpleNamespace(
-        task="slf5k",
+    args = RewardMetricsConfig(
         input_file=write(tmp_path / "in.json", inferred_rows()),
         output_file=str(tmp_path / "out.json"),
         train_file=write(tmp_path / "train.json", [inferred_rows()[0]]),
-        data_path="",
         seed=1,
     )
     evaluate_reward_model(args)
@@ -159,10 +158,12 @@ def test_evaluate_reward_model_reads_what_inference_wrote(tmp_path, capsys):
     bare = [
         {key: row[key] for key in ("id", "post", "generated_summary")} for row in inferred_rows()
     ]
-    args.input_file = write(tmp_path / "bare.json", bare)
+    args = replace(args, input_file=write(tmp_path / "bare.json", bare))
     with pytest.raises(UserError, match=r"bare.json: no record has feedback under \"gold\""):
         evaluate_reward_model(args)
-    args.data_path = write(tmp_path / "gold.json", [{**bare[0], **inferred_rows()[0]["gold"]}])
+    args = replace(
+        args, data_path=write(tmp_path / "gold.json", [{**bare[0], **inferred_rows()[0]["gold"]}])
+    )
     evaluate_reward_model(args)
     report = json.loads((tmp_path / "out.json").read_text())
     assert report["parse"] == {"rate": 0.0, "unparseable": {"no prediction": 1}, "repairs": {}}
@@ -205,8 +206,7 @@ def test_evaluate_summaries_before_and_after(tmp_path, capsys):
         ]
 
     after = rows(["the cat sat on the mat", "the cat sat"], 0.5)
-    args = SimpleNamespace(
-        task="slf5k",
+    args = PolicyMetricsConfig(
         input_file=write(tmp_path / "after.json", after),
         compare_file=write(tmp_path / "before.json", rows(["a dog", "the cat sat"], -0.5)[::-1]),
         output_file=str(tmp_path / "out.json"),
@@ -222,7 +222,7 @@ def test_evaluate_summaries_before_and_after(tmp_path, capsys):
     assert (first["before"], first["after"]) == ("a dog", "the cat sat on the mat")
     assert first["before_scores"]["rougeL"] == 0.0
     assert "95 % interval" in capsys.readouterr().out
-    args.compare_file = write(tmp_path / "other.json", after[:1])
+    args = replace(args, compare_file=write(tmp_path / "other.json", after[:1]))
     with pytest.raises(UserError, match=r"--compare_file .*1 prompts"):
         evaluate_summaries(args)
 
