@@ -5,7 +5,7 @@ from tiny import byte_level_tokenizer, tiny_llama
 from torch import nn
 from transformers import GenerationConfig
 
-from text2grad.models import ValueHead, add_lora, backbone, eos_ids, load_model
+from text2grad.models import ValueHead, backbone, eos_ids, load_model
 from text2grad.rollout import (
     MicroBatch,
     Sampling,
@@ -31,7 +31,9 @@ def tokenizer():
 @pytest.fixture(scope="module")
 def adapted(tokenizer):
     """A policy whose adapter does something, and its value head."""
-    model = add_lora(tiny_llama(tokenizer), 4, 8, 0.0, ("q_proj", "v_proj"), "--x").eval()
+    model = get_peft_model(
+        tiny_llama(tokenizer), LoraConfig(target_modules=["q_proj", "v_proj"])
+    ).eval()
     head = ValueHead(32)
     torch.manual_seed(1)
     with torch.no_grad():
@@ -103,7 +105,7 @@ def test_logps_are_the_models_own(adapted, chunk, pad_id):
 
 
 def test_the_reference_is_the_model_without_its_adapter(tokenizer):
-    model = add_lora(tiny_llama(tokenizer), 4, 8, 0.0, ("q_proj",), "--x").eval()  # B is 0
+    model = get_peft_model(tiny_llama(tokenizer), LoraConfig(target_modules=["q_proj"])).eval()
     stats = score_tokens_of(model, ValueHead(32), [batch_of()], (3, 5), 1.0, 2)
     assert torch.equal(stats.logp, stats.ref_logp)
     assert not stats.kl_full.any()

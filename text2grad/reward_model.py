@@ -13,8 +13,9 @@ from text2grad.annotators.reward_model import RewardModelAnnotator
 from text2grad.chat import PromptRenderer
 from text2grad.files import check_writable, write_json, write_rows
 from text2grad.models import gpu_memory, load_tokenizer, quiet_libraries
-from text2grad.parsing import target_json
+from text2grad.parsing import CONTAINERS, WORD_SCORES_KEY, target_json
 from text2grad.records import annotated_row, read_records
+from text2grad.replies import plain_key
 from text2grad.run_folder import write_run_config
 from text2grad.schema import Feedback, Record, Unparseable, UserError
 from text2grad.supervised import (
@@ -23,6 +24,7 @@ from text2grad.supervised import (
     collect_examples,
     train_adapter,
 )
+from text2grad.targets import TargetTrimmer
 from text2grad.tasks import TaskSpec, get_task
 from text2grad.token_table import TokenTable, encode_target
 
@@ -44,8 +46,11 @@ def train_reward_model(args: RewardTrainConfig) -> None:
     examples = collect_examples(train, maker.make, f"--data_path {args.data_path}")
     held_out = collect_examples(valid, maker.make, f"--valid_data_path {args.valid_data_path}")
     print(f"{len(examples)} examples, {maker.shortened} posts shortened to fit")
+    if maker.trimmer.counts:
+        print(f"targets fitted to what a reply may hold: {maker.trimmer.summary()}")
     data = {"data_path": args.data_path, "valid_data_path": args.valid_data_path}
-    write_run_config(output_dir, args, data, examples=len(examples), shortened=maker.shortened)
+    facts = {"examples": len(examples), "shortened": maker.shortened}
+    write_run_config(output_dir, args, data, **facts, trimmed=dict(maker.trimmer.counts))
     trainer = train_adapter(args, args.base_model, tokenizer, examples, held_out, args.eval_steps)
     write_json(output_dir / "training_log.json", trainer.state.log_history, "--output_dir")
     print(f"reward model: {output_dir / 'final'}")
@@ -74,6 +79,11 @@ def read_split(args: RewardTrainConfig, task: TaskSpec) -> tuple[list[Record], l
         held_out = set(prompts[: max(1, round(len(prompts) * args.valid_fraction))])
         valid = [record for record in train if record.prompt in held_out]
         train = [record for record in train if record.prompt not in held_out]
+    if not train:
+        raise UserError(
+            f"--data_path {args.data_path}: only one prompt, and it is held out; name other "
+            "records by --valid_data_path"
+        )
     if args.max_train_samples:
         train = random.Random(args.seed).sample(train, min(args.max_train_samples, len(train)))
     return train, valid
@@ -89,7 +99,12 @@ def check_feedback(records: Sequence[Record], flag: str) -> None:
 class ExampleMaker:
     """Turns annotated records into prompt and target ids.
 
-    The prompt is shortened inside the post; response, instructions and target are never cut.
+    The prompt is shortened inside the post; response and instructions are never cut. The target
+    is what constrained decoding could write: see `TargetTrimmer`.
+
+    Attributes:
+        shortened: posts that were cut.
+        trimmer: counts what was fitted.
     """
 
     def __init__(self, args: RewardTrainConfig, task: TaskSpec, tokenizer: Any) -> None:
@@ -97,11 +112,15 @@ class ExampleMaker:
         self.table = TokenTable(tokenizer)
         template = task.prompt_template("reward_model", args.prompt_file)
         self.renderer = PromptRenderer(tokenizer, template, args.prompt_max_length)
+        self.trimmer = TargetTrimmer(task)
         self.shortened = 0
 
     def make(self, record: Record) -> Example | Dropped:
         """One example, or why the record does not fit."""
-        target = encode_target(target_json(record.feedback, self.task), self.table)
+        if not record.feedback.critique:
+            return Dropped(record.id, "its critique is empty")
+        feedback = self.trimmer.trim(record.feedback, record.response)
+        target = encode_target(target_json(feedback, self.task), self.table)
         target = [*target, self.tokenizer.eos_token_id]
         if len(target) > self.args.answer_max_length:
             limit = f"--answer_max_length {self.args.answer_max_length}"
@@ -163,9 +182,9 @@ def judged_row(
     record: Record, said: Feedback | Unparseable, reply: str, task: TaskSpec
 ) -> dict[str, Any]:
     """The record with new feedback, its old one under "gold"."""
-    keys = {task.critique_keys[0], "spans", "annotation", *(label.key for label in task.labels)}
-    gold = {key: record.fields[key] for key in keys if key in record.fields}
-    bare = {key: value for key, value in record.fields.items() if key not in keys}
+    keys = annotation_keys(task)
+    gold = {key: value for key, value in record.fields.items() if plain_key(key) in keys}
+    bare = {key: value for key, value in record.fields.items() if plain_key(key) not in keys}
     plain = Record(record.id, record.prompt, record.response, fields=bare, origin=record.origin)
     provenance = {"annotator": "reward_model"}
     if isinstance(said, Unparseable):
@@ -174,3 +193,10 @@ def judged_row(
         spans = locate_spans(said.spans, record.response, task)
         row = annotated_row(plain, said, spans, task, provenance)
     return {**row, "reply": reply, **({"gold": gold} if gold else {})}
+
+
+def annotation_keys(task: TaskSpec) -> set[str]:
+    """Every key, as `plain_key` spells it, under which `read_feedback` finds an annotation."""
+    quotes = [key for label in task.labels for key in (label.key, *label.aliases)]
+    keys = [*task.critique_keys, *CONTAINERS, WORD_SCORES_KEY, "annotation", *quotes]
+    return set(map(plain_key, keys))

@@ -31,7 +31,8 @@ def train_sft(args: SFTConfig) -> None:
     renderer = PromptRenderer(tokenizer, template, args.prompt_max_length)
 
     def make(record: Record) -> Example | Dropped:
-        target = tokenizer(record.reference, add_special_tokens=False)["input_ids"]
+        reference = renderer.defuse(record.reference.strip())
+        target = tokenizer(reference, add_special_tokens=False)["input_ids"]
         target = [*target, tokenizer.eos_token_id]
         if len(target) > args.answer_max_length:
             limit = f"--answer_max_length {args.answer_max_length}"

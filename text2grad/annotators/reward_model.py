@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 from transformers import GenerationConfig
 
+from text2grad.alignment import TokenBytes, response_text
 from text2grad.chat import PromptRenderer
 from text2grad.decoding import Reply, constrained_generate
 from text2grad.grammar import ReplyGrammar
@@ -95,6 +96,7 @@ class RewardModelAnnotator:
             self.model.to(default_device())
         self.eos_ids = eos_ids(self.model, self.tokenizer)
         self.table = TokenTable(self.tokenizer) if constrained else None
+        self.token_bytes = TokenBytes(self.tokenizer)
         self.stats = DecodingStats()
 
     def annotate(
@@ -159,4 +161,4 @@ class RewardModelAnnotator:
         ]
         self.stats.replies += len(new)
         self.stats.tokens += sum(map(len, new))
-        return self.tokenizer.batch_decode(new, skip_special_tokens=True)
+        return [response_text(self.token_bytes.pieces(ids)) for ids in new]

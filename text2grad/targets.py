@@ -1,0 +1,94 @@
+"""What an annotation becomes as a target of the reward model: only what it may write itself."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Sequence
+
+from text2grad.alignment import locate_spans
+from text2grad.borders import quote_borders
+from text2grad.schema import Feedback, Span
+from text2grad.tasks import Label, TaskSpec
+
+SENTENCE_END = re.compile(r"[.!?]['\")\]”’]*(?=\s|$)|[。！？]")
+
+Place = tuple[int, int]
+
+
+class TargetTrimmer:
+    """Fits feedback into the bounds of the reply grammar.
+
+    People and large models quote more, longer and less exactly than the reply may. Quotes become
+    the response's own words, widened to whole words; those that are not in the response go; longer
+    ones are cut at a word's end; of each label the longest stay, in the order of the text. A long
+    critique is cut at the end of a sentence.
+
+    Attributes:
+        counts: how often each of these was needed, by a few words that say what.
+    """
+
+    def __init__(self, task: TaskSpec) -> None:
+        self.task = task
+        self.counts: Counter[str] = Counter()
+
+    def trim(self, feedback: Feedback, response: str) -> Feedback:
+        """The feedback as the reward model may write it about this response."""
+        spans: list[Span] = []
+        located = locate_spans(feedback.spans, response, self.task)
+        starts, ends = quote_borders(response, self.task.quote_border)
+        for label in self.task.labels:
+            own = [span for span in located if span.label == label.name]
+            spans += self._quotes(label, own, response, starts, ends)
+        return Feedback(self._critique(feedback.critique), tuple(spans))
+
+    def summary(self) -> str:
+        """The counts as a phrase, "" if nothing was trimmed."""
+        return ", ".join(f"{count} {what}" for what, count in sorted(self.counts.items()))
+
+    def _quotes(
+        self, label: Label, spans: Sequence[Span], response: str, starts: list[int], ends: list[int]
+    ) -> list[Span]:
+        places: dict[Place, None] = {}
+        for span in spans:
+            place = None
+            if span.start is not None:
+                place = self._fit((span.start, span.end), response, starts, ends)
+            if place is None:
+                self.counts["quotes not in the response left out"] += 1
+            else:
+                places[place] = None
+        by_length = sorted(places, key=lambda place: (place[0] - place[1], place))
+        kept = sorted(by_length[: self.task.max_quotes])
+        self.counts["quotes over the number left out"] += len(places) - len(kept)
+        self.counts += Counter()  # drops zeros
+        return [Span(response[start:end], label.name) for start, end in kept]
+
+    def _fit(self, place: Place, response: str, starts: list[int], ends: list[int]) -> Place | None:
+        quote = response[slice(*place)]
+        start = place[0] + len(quote) - len(quote.lstrip())
+        end = place[1] - (len(quote) - len(quote.rstrip()))
+        before, after = bisect_right(starts, start), bisect_left(ends, end)
+        if start >= end or not before or after == len(ends):
+            return None
+        start, end = starts[before - 1], ends[after]
+        if end - start > self.task.max_quote_chars:
+            self.counts["quotes shortened"] += 1
+            fitting = bisect_right(ends, start + self.task.max_quote_chars)
+            end = ends[fitting - 1] if fitting else start
+        return (start, end) if end > start else None
+
+    def _critique(self, critique: str) -> str:
+        limit = self.task.max_critique_chars
+        if len(critique) <= limit:
+            return critique
+        self.counts["critiques shortened"] += 1
+        head = critique[:limit]
+        # The rest is looked at too: a full stop at the limit may stand inside a number.
+        stops = [stop.end() for stop in SENTENCE_END.finditer(critique, 0, limit + 1)]
+        stops = [stop for stop in stops if stop <= limit]
+        if stops:
+            return head[: stops[-1]]
+        at = critique.rfind(" ", 1, limit + 1)
+        return (head[:at] if at > 0 else head).rstrip()
