@@ -91,7 +91,7 @@ stage annotate "posts to annotated records (annotator: $ANNOTATOR)" \
 stage reward_model "training the reward model" \
     env MODEL="$MODEL" DATA="$RUN/data/train_annotated.json" \
     VALID="$RUN/data/validation_annotated.json" OUTPUT="$RUN/reward_model" EPOCHS="$RM_EPOCHS" \
-    LEARNING_RATE=1e-3 MICRO_BATCH=2 ACCUMULATION=4 TARGETS=all-linear EVAL_STEPS=0 SAVE_STEPS=20 LORA_DROPOUT=0 \
+    LEARNING_RATE=1e-3 MICRO_BATCH=4 ACCUMULATION=2 TARGETS=all-linear EVAL_STEPS=0 SAVE_STEPS=20 LORA_DROPOUT=0 \
     bash "$RM/deepspeed_train_slf5k.sh" --data_dir "$RUN/reward_model/data" \
     --lr_scheduler_type linear --warmup_ratio 0.1 --lora_last_layers 12 --max_train_samples "$SAMPLES" \
     --resume_from_checkpoint auto

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset
-from transformers import TrainerCallback
+from torch import Tensor, nn
+from transformers import TrainerCallback, set_seed
 from trl import SFTConfig as TrlConfig
 from trl import SFTTrainer
 
@@ -65,7 +66,7 @@ def train_adapter(
     train: Sequence[Example],
     valid: Sequence[Example],
     eval_steps: int,
-) -> SFTTrainer:
+) -> TargetTrainer:
     """Train a LoRA adapter with TRL's `SFTTrainer` and save it as `OUTPUT_DIR/final`.
 
     Args:
@@ -79,9 +80,10 @@ def train_adapter(
     output_dir = Path(args.output_dir)
     model = load_model(base_model, args.dtype, "--base_model")
     model.config.use_cache = False
+    set_seed(args.seed)  # the trainer sets it too, but the adapter is drawn before
     model = add_lora(model, args, args.lora_dropout)
     named = NamedCheckpoints(output_dir, tokenizer)
-    trainer = SFTTrainer(
+    trainer = TargetTrainer(
         model=model,
         args=_trl_config(args, eval_steps if valid else 0),
         train_dataset=_dataset(train),
@@ -97,7 +99,7 @@ def train_adapter(
     return trainer
 
 
-def save_adapter(trainer: SFTTrainer, tokenizer: Any, path: Path) -> None:
+def save_adapter(trainer: TargetTrainer, tokenizer: Any, path: Path) -> None:
     """Write adapter and tokenizer, whole or not at all; every process must call it."""
     if trainer.is_deepspeed_enabled:
         trainer.save_model(str(path))  # gathers the shards of ZeRO-3
@@ -107,12 +109,45 @@ def save_adapter(trainer: SFTTrainer, tokenizer: Any, path: Path) -> None:
             tokenizer.save_pretrained(folder)
 
 
+class TargetTrainer(SFTTrainer):
+    """TRL's trainer with logits for the targets only.
+
+    Its own fused head also computes gradients of the frozen head's weights, in many small tiles,
+    which took most of the time on a CPU; without it there would be logits for every prompt token.
+    """
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Cross-entropy of the target tokens: their mean over the whole update."""
+        labels = inputs["labels"]
+        first = int((labels != IGNORED).any(0).nonzero()[0])  # columns before hold no target
+        kept = labels.shape[1] - max(first - 1, 0)
+        bare = {name: x for name, x in inputs.items() if name not in ("labels", "seq_lengths")}
+        outputs = model(**bare, use_cache=False, logits_to_keep=kept)
+        predicted = outputs.logits[:, :-1].float().flatten(0, 1)
+        loss = nn.functional.cross_entropy(
+            predicted, labels[:, 1 - kept :].flatten(), ignore_index=IGNORED, reduction="sum"
+        )
+        if num_items_in_batch is None:
+            loss = loss / (labels[:, 1:] != IGNORED).sum().clamp(min=1)
+        else:
+            loss = loss / num_items_in_batch
+            if self.args.average_tokens_across_devices:
+                loss = loss * self.accelerator.num_processes
+        return (loss, outputs) if return_outputs else loss
+
+
 class NamedCheckpoints(TrainerCallback):
     """Writes the adapter as `{epoch}_{step}` at every save; the step starts anew each epoch."""
 
     def __init__(self, output_dir: str | Path, tokenizer: Any) -> None:
         self.output_dir, self.tokenizer = Path(output_dir), tokenizer
-        self.trainer: SFTTrainer | None = None
+        self.trainer: TargetTrainer | None = None
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Called by the trainer after it wrote its own resumable state."""
@@ -121,7 +156,7 @@ class NamedCheckpoints(TrainerCallback):
         save_adapter(self.trainer, self.tokenizer, self.output_dir / f"{epoch}_{step + 1}")
 
 
-def _last_rows(trainer: SFTTrainer) -> dict[str, Any]:
+def _last_rows(trainer: TargetTrainer) -> dict[str, Any]:
     """What the trainer logged at its last step."""
     found: dict[str, Any] = {}
     for row in trainer.state.log_history:
