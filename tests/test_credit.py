@@ -18,11 +18,11 @@ from text2grad.scoring import Judged
 
 
 def gradients_of(made, batches, credit):
-    """Of one update over all micro-batches."""
-    made.updater._accumulate(batches, credit, 1)
+    """Of one update over all micro-batches, and its figures."""
+    figures = made.updater._accumulate(batches, credit, 1)
     found = {n: p.grad.clone() for n, p in made.policy.named_parameters() if p.requires_grad}
     made.optimizer.zero_grad()
-    return found
+    return found, figures
 
 
 def test_an_unparseable_critique_is_as_if_the_sample_were_not_there(make):
@@ -41,8 +41,9 @@ def test_an_unparseable_critique_is_as_if_the_sample_were_not_there(make):
         batches = made._micro_batches(p, r)
         credit, *_ = made.credit(j, made._token_stats(batches, r))
         results.append((credit, gradients_of(made, batches, credit), made.return_scale.scale))
-    (credit, gradients, scale), (without, expected, expected_scale) = results
-    assert scale == expected_scale
+    (credit, (gradients, figures), scale), (without, (expected, expected_figures), own) = results
+    assert scale == own
+    assert figures == pytest.approx(expected_figures, rel=1e-4, abs=1e-6)
     width = without.mask.shape[1]
     for name in ("advantages", "returns", "mask"):
         found = getattr(credit, name)

@@ -170,8 +170,8 @@ def test_the_learning_rate_is_the_flags_and_falls_to_the_end_of_the_run(make, ad
         max_grad_norm=100.0,
     )
     assert made.total_steps == 2  # 8 prompts in batches of 4, one pass
-    before = trained_weights(made)
     made.train()
     assert [row["learning_rate"] for row in rows_of(made.output_dir)] == [1e-3, 5e-4]
-    moved = [(value - before[n]).abs().max().item() for n, value in trained_weights(made).items()]
-    assert 2e-4 < max(moved) < 1.6e-2  # of the order of the rate, also from a weight of 0
+    weights = trained_weights(made).items()
+    moved = [value.abs().max().item() for name, value in weights if "lora_B" in name]
+    assert 5e-4 < min(moved) <= max(moved) < 1e-2  # they start at 0 and move by the rate
