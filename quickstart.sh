@@ -48,7 +48,7 @@ command -v nvidia-smi > /dev/null || export DS_ACCELERATOR=cpu
 SAMPLES=0 RM_EPOCHS=2 PPO_STEPS=12 RESPONSES=8 VALID_SAMPLES=0 RM_VALID=0
 name=quickstart
 if [ "$FAST" = true ]; then
-    SAMPLES=48 RM_EPOCHS=1 PPO_STEPS=2 RESPONSES=4 VALID_SAMPLES=6 RM_VALID=8
+    SAMPLES=24 RM_EPOCHS=1 PPO_STEPS=2 RESPONSES=4 VALID_SAMPLES=4 RM_VALID=6
     name=quickstart-fast
 fi
 RUN=$(realpath -m "${OUTPUT_DIR:-runs/$name}")
@@ -93,7 +93,8 @@ stage reward_model "training the reward model" \
     VALID="$RUN/data/validation_annotated.json" OUTPUT="$RUN/reward_model" EPOCHS="$RM_EPOCHS" \
     LEARNING_RATE=1e-3 MICRO_BATCH=4 ACCUMULATION=2 TARGETS=all-linear EVAL_STEPS=0 SAVE_STEPS=20 LORA_DROPOUT=0 \
     bash "$RM/deepspeed_train_slf5k.sh" --data_dir "$RUN/reward_model/data" \
-    --lr_scheduler_type linear --warmup_ratio 0.1 --lora_last_layers 12 --max_train_samples "$SAMPLES" \
+    --lr_scheduler_type linear --warmup_ratio 0.1 --lora_last_layers 12 --eval_samples 16 \
+    --max_train_samples "$SAMPLES" \
     --resume_from_checkpoint auto
 
 stage merge_reward_model "merging its adapter" \

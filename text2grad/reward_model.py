@@ -44,6 +44,8 @@ def train_reward_model(args: RewardTrainConfig) -> None:
     tokenizer = load_tokenizer(args.base_model, "--base_model")
     maker = ExampleMaker(args, task, tokenizer)
     examples = collect_examples(train, maker.make, f"--data_path {args.data_path}")
+    if len(valid) > args.eval_samples:
+        valid = random.Random(args.seed).sample(valid, args.eval_samples)
     held_out = collect_examples(valid, maker.make, f"--valid_data_path {args.valid_data_path}")
     print(f"{len(examples)} examples, {maker.shortened} posts shortened to fit")
     if maker.trimmer.counts:

@@ -67,6 +67,8 @@ class RewardTrainConfig:
     """gradient clipping"""
     eval_steps: int = 300
     """updates between evaluations of the loss, 0 for none but the last"""
+    eval_samples: int = 500
+    """validation records that the loss is evaluated on, drawn by --seed"""
     save_steps: int = 400
     """updates between checkpoints"""
     save_total_limit: int = 2
@@ -99,6 +101,7 @@ class RewardTrainConfig:
         above(self, 0, "learning_rate", "num_train_epochs", "lora_r", "save_steps")
         at_least(self, 1, "per_device_train_batch_size", "gradient_accumulation_steps")
         at_least(self, 64, "prompt_max_length", "max_length")
+        at_least(self, 1, "eval_samples")
         at_least(self, 0, "eval_steps", "max_train_samples", "lora_dropout")
 
 
