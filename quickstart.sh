@@ -103,6 +103,7 @@ stage merge_reward_model "merging its adapter" \
 stage infer_reward_model "judging the validation summaries" \
     "$PYTHON" "$RM/Evaluation/2_infer.py" --model_path "$RUN/reward_model/final_merge" \
     --data_path "$RUN/reward_model/data/slf5k_test.json" --max_samples "$RM_VALID" \
+    --unconstrained_samples 16 \
     --output_path "$RUN/reward_model/inference.json"
 
 stage reward_model_metrics "measuring the reward model" \

@@ -162,6 +162,7 @@ def infer_reward_model(args: RewardInferConfig) -> None:
         prompt_max_tokens=args.prompt_max_length,
         max_new_tokens=args.max_new_tokens,
         max_tokens=args.max_length,
+        temperature=args.temperature,
         prompt_file=args.prompt_file,
         flag="--model_path",
         load=load,
@@ -177,7 +178,15 @@ def infer_reward_model(args: RewardInferConfig) -> None:
     seconds = time.perf_counter() - started
     print(f"{parsed} of {len(rows)} replies parsed, {seconds:.0f} s: {args.output_path}")
     if args.constrained_decoding:
-        write_json(Path(args.output_path).with_suffix(".decoding.json"), annotator.rates())
+        figures: dict[str, Any] = dict(annotator.rates())
+        if args.unconstrained_samples:
+            free = annotator.unconstrained_rates(records[: args.unconstrained_samples])
+            figures["unconstrained"] = free
+            print(
+                f"without the grammar, {free['replies']} of them: {free['parse_rate']:.0%} parsed, "
+                f"{free['unmatched_rate']:.0%} of {free['quotes']} quotes not in the response"
+            )
+        write_json(Path(args.output_path).with_suffix(".decoding.json"), figures)
 
 
 def judged_row(

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from tqdm import tqdm
-from transformers import GenerationConfig
 
-from text2grad.alignment import TokenBytes, response_text
+from text2grad.alignment import TokenBytes, locate_spans, response_text
 from text2grad.chat import PromptRenderer
 from text2grad.decoding import Reply, constrained_generate
 from text2grad.grammar import ReplyGrammar
 from text2grad.models import default_device, eos_ids, load_model, load_tokenizer
 from text2grad.parsing import parse_reply
-from text2grad.rollout import cut_at_end
+from text2grad.rollout import Sampling, sample_responses
 from text2grad.schema import Feedback, Record, Unparseable
 from text2grad.tasks import TaskSpec
 from text2grad.token_table import TokenTable
@@ -66,6 +65,7 @@ class RewardModelAnnotator:
         prompt_max_tokens: a longer post is shortened inside the post.
         max_new_tokens: tokens of a reply.
         max_tokens: tokens of prompt and reply together.
+        temperature: of unconstrained replies, 0 for greedy.
         prompt_file: own wording of the prompt.
         flag: the flag that named the model, for messages.
         load: more arguments for loading the model.
@@ -82,12 +82,14 @@ class RewardModelAnnotator:
         prompt_max_tokens: int = 900,
         max_new_tokens: int = 500,
         max_tokens: int = 0,
+        temperature: float = 0.0,
         prompt_file: str = "",
         flag: str = "--reward_model_name",
         load: dict[str, Any] | None = None,
     ) -> None:
         self.task, self.constrained, self.batch_size = task, constrained, batch_size
         self.max_new_tokens, self.max_tokens = max_new_tokens, max_tokens
+        self.temperature = temperature
         self.tokenizer = load_tokenizer(model_path, flag)
         template = task.prompt_template("reward_model", prompt_file)
         self.renderer = PromptRenderer(self.tokenizer, template, prompt_max_tokens)
@@ -122,6 +124,23 @@ class RewardModelAnnotator:
         self.stats.seconds = time.perf_counter() - started
         return out
 
+    def unconstrained_rates(self, records: Sequence[Record]) -> dict[str, Any]:
+        """Parse and match rates of the same model without the grammar, which hides them."""
+        self.constrained, constrained = False, self.constrained
+        said = self.annotate(records)
+        self.constrained = constrained
+        parsed = [
+            (r, one) for r, one in zip(records, said, strict=True) if isinstance(one, Feedback)
+        ]
+        spans = [s for r, one in parsed for s in locate_spans(one.spans, r.response, self.task)]
+        return {
+            "replies": len(said),
+            "parse_rate": len(parsed) / max(len(said), 1),
+            "reasons": Counter(one.reason for one in said if isinstance(one, Unparseable)),
+            "quotes": len(spans),
+            "unmatched_rate": sum(s.match == "unmatched" for s in spans) / max(len(spans), 1),
+        }
+
     def rates(self) -> dict[str, float]:
         """How the last replies were decoded."""
         return self.stats.rates()
@@ -130,7 +149,7 @@ class RewardModelAnnotator:
         budget = self.max_new_tokens
         if self.max_tokens:
             budget = max(64, min(budget, self.max_tokens - max(map(len, prompts))))
-        if self.table is None:
+        if not self.constrained:
             return self._unconstrained(prompts, budget)
         grammars = [ReplyGrammar(self.task, record.response) for record in records]
         replies = constrained_generate(self.model, self.table, prompts, grammars, budget)
@@ -145,20 +164,10 @@ class RewardModelAnnotator:
         self.stats.rejected += reply.n_rejected
         self.stats.removed_mass += reply.removed_mass * reply.n_free
 
-    @torch.inference_mode()
     def _unconstrained(self, prompts: list[list[int]], budget: int) -> list[str]:
-        batch = self.tokenizer.pad({"input_ids": prompts}, return_tensors="pt")
-        batch = batch.to(next(self.model.parameters()).device)
-        settings = GenerationConfig(
-            max_new_tokens=budget,
-            do_sample=False,
-            eos_token_id=self.eos_ids,
-            pad_token_id=self.tokenizer.pad_token_id,
-        )
-        out = self.model.generate(**batch, generation_config=settings)
-        new = [
-            cut_at_end(row, self.eos_ids) for row in out[:, batch["input_ids"].shape[1] :].tolist()
-        ]
+        pad = self.tokenizer.pad_token_id
+        sampling = Sampling(budget, self.temperature, tuple(self.eos_ids), pad)
+        new = sample_responses(self.model, prompts, sampling)
         self.stats.replies += len(new)
         self.stats.tokens += sum(map(len, new))
         return [response_text(self.token_bytes.pieces(ids)) for ids in new]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from text2grad.config.checks import above, at_least
-from text2grad.schema import FieldNames
+from text2grad.schema import FieldNames, UserError
 
 Dtype = Literal["auto", "bf16", "fp16", "fp32"]
 
@@ -149,6 +149,10 @@ class RewardInferConfig:
     """tokens of prompt and reply together"""
     max_new_tokens: int = 512
     """tokens of the reply"""
+    temperature: float = 0.0
+    """sampling temperature without constrained decoding, which is greedy"""
+    unconstrained_samples: int = 0
+    """records judged a second time without the grammar, to report parse and match rates"""
     max_samples: int = 500
     """records to judge, 0 for all"""
     seed: int = 42
@@ -172,6 +176,12 @@ class RewardInferConfig:
     def __post_init__(self) -> None:
         at_least(self, 1, "batch_size", "max_new_tokens")
         at_least(self, -1, "max_samples")
+        at_least(self, 0, "temperature", "unconstrained_samples")
+        if self.temperature and self.constrained_decoding:
+            raise UserError(
+                f"--temperature {self.temperature}: constrained decoding is greedy; drop the flag, "
+                "or add --constrained_decoding false"
+            )
 
 
 @dataclass(frozen=True)
