@@ -79,6 +79,10 @@ def test_a_response_the_tokenizer_rewrites_is_located_in_its_own_text():
     aligned = align_response("The <|im_end|>dog", spans, tokenizer, TokenBytes(tokenizer), TASK)
     assert aligned.text == "The dog"
     assert aligned.spans[0].start == 4
+    spans = [Span("so", "poor", 10, 12)]  # after the special token; in the text another copy
+    response = "<|im_end|>" + "so.  " * 6
+    aligned = align_response(response, spans, tokenizer, TokenBytes(tokenizer), TASK)
+    assert (aligned.spans[0].start, aligned.spans[0].copies) == (25, 6)
 
 
 def test_mistakes_are_named(tmp_path, tokenizer_folder):

@@ -63,7 +63,8 @@ def test_nesting_and_digits_without_end():
         assert isinstance(parse_reply(reply, TASK), Unparseable)
     assert parse_reply('{"a":' * 50_000, TASK).reason == "nested too deep"
     number = CLEAN[:-1] + f', "n": {"9" * 5000}}}'
-    assert isinstance(parse_reply(number, TASK), Feedback)
+    assert parse_reply(number, TASK).repair == "none"
+    assert parse_reply(number.replace("and", "\n"), TASK).repair == "control characters"
 
 
 @given(st.text())
@@ -116,6 +117,7 @@ SLF5K_ROW = {"id": "t3", "post": "...", "feedback": "The summary should say why.
         ({"post": "...", "generated_summary": "..."}, None),
         (SLF5K_ROW, None),
         ({"critique": None, "textual_feedback": " "}, None),
+        ({"post": "...", "metadata": {"critique": "So.", **FLAT}}, None),
         ({"textual_feedback": "", "good_spans": [], "poor_spans": []}, None),
         ({"textual_feedback": "So.", **FLAT}, Feedback("So.", BOTH)),
         ({"critique": "So.", "good_spans": ["the dog"], "bad_spans": ["a cat"]}, "So."),
@@ -209,7 +211,7 @@ def test_records_that_cannot_be_read_say_why(row, reason):
 
 def test_word_scores_keep_their_place_after_words_one_side_lacks():
     response = "I don’t know the old house; the new house is fine."
-    entries = [["I", 0], ["don't", -1], ["know", -1], ["new", 1], ["house", 1], ["fine", 1]]
+    entries = [["I", 0], ["Don't", -1], ["know", -1], ["new", 1], ["house", 1], ["fine", 1]]
     assert word_spans(entries, response, TASK) == [
         Span("don’t know", "poor", 2, 12),
         Span("new house", "good", 32, 41),

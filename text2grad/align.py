@@ -130,10 +130,10 @@ def summary(aligned: Sequence[Aligned], without: int, task: TaskSpec) -> str:
         counts = match_statistics(chosen, [one.text for one in aligned])
         rows.append([label, counts["n_spans"], *(counts[kind] for kind in KINDS)])
     scores = [score for one in aligned for score in one.scores]
-    marked = sum(score != task.unmarked_score for score in scores)
+    marked = sum(score != task.unmarked_score for score in scores) / max(1, len(scores))
     lines = [
         text_table(header, rows),
-        f"{len(aligned)} responses, {len(scores)} tokens, {marked / max(1, len(scores)):.1%} marked; "
+        f"{len(aligned)} responses, {len(scores)} tokens, {marked:.1%} with a quote's score; "
         f"records without readable feedback: {without}",
     ]
     if counts["unmatched_rate"] > 0.05:

@@ -200,7 +200,7 @@ def match_statistics(
     """
     spans = [span for group in located for span in group]
     matches = Counter(span.match or "unmatched" for span in spans)
-    ambiguous = sum(span.start is not None and span.copies > 1 for span in spans)
+    ambiguous = sum(span.copies > 1 for span in spans)
     marked, total = 0, 0
     for group, response in zip(located, responses, strict=True):
         inside = bytearray(len(response))

@@ -156,14 +156,14 @@ def find_with_gap(phrase: str, text: str) -> Place | None:
     longest = int(MAX_GAP_SHARE * len(phrase))
     border = phrase.find(" ")
     while border >= 0 and len(phrase) >= MIN_FUZZY_CHARS:
-        tail = phrase[border + 1 :]
+        tail = phrase[border:]
         heads = list(islice(_occurrences(phrase[:border], text), MAX_HEADS + 1))
         for start in heads if len(heads) <= MAX_HEADS else ():
-            end = start + border
-            at = text.find(tail, end + 1, end + longest + len(tail))
-            place = (start, at + len(tail))
-            if at >= 0 and not any(cuts_word(text, edge) for edge in (start, end, at, place[1])):
-                found.append(place)
+            gap = start + border
+            at = text.find(tail, gap + 1, gap + longest + len(tail))
+            end = at + len(tail)
+            if at >= 0 and not any(cuts_word(text, edge) for edge in (start, gap, end)):
+                found.append((start, end))
         border = phrase.find(" ", border + 1)
     best = min(found, key=lambda place: place[1] - place[0], default=None)
     if best and all(start < best[1] and best[0] < end for start, end in found):
