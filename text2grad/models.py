@@ -71,7 +71,7 @@ def load_tokenizer(name: str, flag: str) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(base_of(name) if _lacks_tokenizer(name) else name)
     except (OSError, ValueError) as error:
-        raise UserError(f"{flag} {name}: {_one_line(error)}") from error
+        raise UserError(_not_loadable(flag, name, error)) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
@@ -96,7 +96,7 @@ def load_model(name: str, dtype: str, flag: str, **load: Any) -> nn.Module:
         if is_adapter(name):
             model = PeftModel.from_pretrained(model, name, use_safetensors=True)
     except (OSError, ValueError) as error:
-        raise UserError(f"{flag} {name}: {_one_line(error)}") from error
+        raise UserError(_not_loadable(flag, name, error)) from error
     causal = model.get_base_model() if isinstance(model, PeftModel) else model
     ends = causal.generation_config.eos_token_id  # some families list all end tokens only here
     causal.generation_config = GenerationConfig(eos_token_id=ends)
@@ -306,6 +306,12 @@ def _stored_dtype(base: str) -> str:
 
 def _lacks_tokenizer(name: str) -> bool:
     return is_adapter(name) and not (Path(name) / "tokenizer_config.json").exists()
+
+
+def _not_loadable(flag: str, name: str, error: Exception) -> str:
+    if (Path(name).is_absolute() or name.startswith(".")) and not Path(name).is_dir():
+        return f"{flag} {name}: no such folder (looked in {Path.cwd()})"
+    return f"{flag} {name}: {_one_line(error)}"
 
 
 def _one_line(error: BaseException) -> str:
