@@ -56,6 +56,12 @@ ANNO=$PWD/RM_Data_Anno/SLF5K RM=$PWD/NL_Reward_Model/SLF5K POLICY=$PWD/NL_Gradie
 [ -z "$MODEL" ] || [ ! -d "$MODEL" ] || MODEL=$(realpath "$MODEL")
 [ -z "$DATA_PATH" ] || DATA_PATH=$(realpath -m "$DATA_PATH")
 mkdir -p "$RUN/done"
+flags="$TASK $MODEL $DATA_PATH $ANNOTATOR $BASE_URL $ANNOTATOR_MODEL $FAST"
+if [ -f "$RUN/flags" ] && [ "$(cat "$RUN/flags")" != "$flags" ]; then
+    echo "error: $RUN holds a run with other flags; remove it, or give another --output_dir" >&2
+    exit 2
+fi
+echo "$flags" > "$RUN/flags"
 
 # stage NAME TITLE COMMAND...   runs COMMAND unless it, and all before it, finished before
 chain=$(cat requirements.txt | cksum)
@@ -121,9 +127,10 @@ stage answers_before "answers before training" answer "$MODEL" before
 stage ppo "PPO on span-level rewards" \
     env POLICY="$MODEL" REWARD_MODEL="$RUN/reward_model/final_merge" DATA="$RUN/data/train.json" \
     VALID="$RUN/data/validation.json" OUTPUT="$RUN/policy" LEARNING_RATE=2e-4 ADAFACTOR=false \
-    BATCH_SIZE="$RESPONSES" MINI_BATCH_SIZE=4 ACCUMULATION=$((RESPONSES / 4)) PPO_EPOCHS=2 \
+    BATCH_SIZE="$RESPONSES" MINI_BATCH_SIZE=4 ACCUMULATION=1 PPO_EPOCHS=2 \
     STEPS="$PPO_STEPS" INIT_KL_COEF=0.05 KL_TARGET=6 OUTPUT_MAX_LENGTH=56 SAVE_FREQ=2 \
     bash "$POLICY/train_slf5k.sh" --lora_target_modules all-linear --lora_last_layers 12 --kl_horizon 200 \
+    --temperature 0.7 \
     --value_learning_rate 1e-3 --detach_value_steps 4 --reward_max_new_tokens 256 \
     --save_total_limit 2 --resume_from_checkpoint auto
 
