@@ -147,7 +147,7 @@ stage compare "before against after" \
 stage report "writing the report" \
     "$PYTHON" -m text2grad.report --run_dir "$RUN/policy" --output_path "$RUN/report.html" \
     --reward_model_metrics "$RUN/reward_model/metrics.json" \
-    --qc "$RUN/data/train_annotated.json.qc.json" --title "Text2Grad quickstart"
+    --qc "$RUN/data/train_annotated.qc.json" --title "Text2Grad quickstart"
 
 "$PYTHON" -m text2grad.before_after "$RUN/policy/evaluation.json"
 echo "report: $RUN/report.html"
