@@ -45,7 +45,7 @@ command -v nvidia-smi > /dev/null || export DS_ACCELERATOR=cpu
 
 # What the embedded model on two cores can do in minutes; for larger models use the trees' shells,
 # whose defaults are the published values.
-SAMPLES=0 RM_EPOCHS=2 PPO_STEPS=12 RESPONSES=8 VALID_SAMPLES=0 RM_VALID=0
+SAMPLES=0 RM_EPOCHS=1 PPO_STEPS=12 RESPONSES=8 VALID_SAMPLES=0 RM_VALID=0
 name=quickstart
 if [ "$FAST" = true ]; then
     SAMPLES=24 RM_EPOCHS=1 PPO_STEPS=2 RESPONSES=4 VALID_SAMPLES=4 RM_VALID=6
