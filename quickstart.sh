@@ -38,6 +38,9 @@ while [ $# -gt 0 ]; do
 done
 [ "$TASK" = slf5k ] || { echo "error: --task $TASK: only slf5k is there" >&2; exit 2; }
 
+# the shells below read their settings from the environment: only those given here count
+unset DRY_RUN GPUS SEED COT TEMPERATURE CONCURRENCY MAX_SAMPLES SOURCE SCHEDULER TRAIN_EPOCHS \
+    ADAP_KL_CTRL KL_PENALTY EARLY_STOPPING PROMPT_MAX_LENGTH LORA_R LORA_ALPHA MAX_LENGTH EVAL_STEPS
 bash env.sh
 PYTHON=$PWD/.venv/bin/python
 export PYTHON TOKENIZERS_PARALLELISM=false DS_LOG_LEVEL=error HF_HUB_DISABLE_TELEMETRY=1
@@ -56,9 +59,13 @@ ANNO=$PWD/RM_Data_Anno/SLF5K RM=$PWD/NL_Reward_Model/SLF5K POLICY=$PWD/NL_Gradie
 [ -z "$MODEL" ] || [ ! -d "$MODEL" ] || MODEL=$(realpath "$MODEL")
 [ -z "$DATA_PATH" ] || DATA_PATH=$(realpath -m "$DATA_PATH")
 mkdir -p "$RUN/done"
-flags="$TASK $MODEL $DATA_PATH $ANNOTATOR $BASE_URL $ANNOTATOR_MODEL $FAST"
+data=$DATA_PATH
+[ ! -f "$DATA_PATH" ] || data+=" $(cksum < "$DATA_PATH")"
+flags="$TASK $MODEL $data $ANNOTATOR $BASE_URL $ANNOTATOR_MODEL $FAST"
+flags+=" $(cat quickstart.sh requirements.txt RM_Data_Anno/SLF5K/sample/*.jsonl | cksum)"
 if [ -f "$RUN/flags" ] && [ "$(cat "$RUN/flags")" != "$flags" ]; then
-    echo "error: $RUN holds a run with other flags; remove it, or give another --output_dir" >&2
+    echo "error: $RUN holds a run with other flags, data or settings; remove it, or give another" \
+        "--output_dir" >&2
     exit 2
 fi
 echo "$flags" > "$RUN/flags"
@@ -115,7 +122,7 @@ stage infer_reward_model "judging the validation summaries" \
 stage reward_model_metrics "measuring the reward model" \
     "$PYTHON" "$RM/Evaluation/3_metrics.py" --input_file "$RUN/reward_model/inference.json" \
     --train_file "$RUN/reward_model/data/slf5k_train.json" \
-    --output_file "$RUN/reward_model/metrics.json"
+    --output_file "$RUN/reward_model/metrics.json" --tokenizer "$RUN/reward_model/final_merge"
 
 answer() { # MODEL NAME
     "$PYTHON" "$POLICY/Evaluation/infer_val.py" --model_path "$1" --output_name "$2.json" \

@@ -308,7 +308,7 @@ def checkpoint_writer(model):
     from peft import LoraConfig, get_peft_model
 
     from text2grad.checkpoint import save_policy
-    from text2grad.models import ValueHead
+    from text2grad.policy import ValueHead
 
     lm = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"))
     head = ValueHead(32)

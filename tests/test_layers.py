@@ -28,7 +28,7 @@ LEVELS = {
         annotators annotators.clauses annotators.evidence annotators.human annotators.lexicon
         annotators.openai_server annotators.reference annotators.reward_model annotators.signals
         annotators.word_lists annotators.wording""",
-    "parts of a stage": "scoring update step_log supervised response_scores",
+    "parts of a stage": "scoring update step_log supervised response_scores watch",
     "stages": """
         prepare annotate align embedded environment reward_model sft generate metrics trainer""",
 }

@@ -40,7 +40,7 @@ def test_a_taste_of_every_stage(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     last = done.stdout.strip().splitlines()[-1]
     assert last == f"report: {tmp_path}/report.html"
-    assert "reward model's score" in done.stdout
+    assert "reward model's net score" in done.stdout
 
     config = json.loads((tmp_path / "policy/config.json").read_text())
     assert config["reward_model"] == str(tmp_path / "reward_model/final_merge")

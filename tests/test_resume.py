@@ -13,7 +13,7 @@ from policy_runs import (
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from text2grad.models import ValueHead
+from text2grad.policy import ValueHead
 from text2grad.schema import UserError
 
 

@@ -5,7 +5,8 @@ from tiny import byte_level_tokenizer, tiny_llama
 from torch import nn
 from transformers import GenerationConfig
 
-from text2grad.models import ValueHead, backbone, eos_ids, load_model
+from text2grad.models import backbone, eos_ids, load_model
+from text2grad.policy import ValueHead
 from text2grad.rollout import (
     MicroBatch,
     Sampling,

@@ -14,7 +14,7 @@ MEASURES = {
     "rougeL": "ROUGE-L against the human summaries",
     "chrf": "chrF against them (used nowhere in training)",
     "support_score": "support by post and human summary (no model)",
-    "reward_model_score": "reward model's score (what PPO optimised)",
+    "reward_model_score": "reward model's net score per word (PPO trains on it)",
     "mean_words": "words",
 }
 
@@ -34,6 +34,8 @@ def before_after_table(evaluation: Mapping[str, Any]) -> str:
 
 def main() -> None:
     """The table of one evaluation file."""
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m text2grad.before_after evaluation.json")
     try:
         evaluation = read_object(sys.argv[1], "FILE")
         if "difference" not in evaluation:

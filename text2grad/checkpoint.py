@@ -104,15 +104,34 @@ def damage(path: Path) -> str:
     return ""
 
 
+def check_flags(path: Path, flags: Mapping[str, Any]) -> None:
+    """The flags that a resumed run cannot change are those of the checkpoint.
+
+    Raises:
+        UserError: naming the first that differs.
+    """
+    saved = json.loads((path / STATE).read_text(encoding="utf-8")).get("flags", {})
+    for name, value in flags.items():
+        value = list(value) if isinstance(value, tuple) else value
+        if name in saved and saved[name] != value:
+            raise UserError(
+                f"--{name} {value}: {path} was written with {saved[name]}, which a resumed run "
+                "keeps; pass that, or start anew in another --output_dir"
+            )
+
+
 def load_policy(path: Path, model: PeftModel, value_head: nn.Module) -> None:
     """Put a checkpoint's adapter and value head into the model, all of it or an error."""
-    missing = set_peft_model_state_dict(model, load_file(path / "adapter_model.safetensors"))
-    lost = [name for name in missing.missing_keys if "lora_" in name]
-    if lost or missing.unexpected_keys:
-        raise UserError(
-            f"--resume_from_checkpoint {path}: its adapter does not fit the model; use the "
-            "--base_model_name and --lora_* flags of that run"
-        )
+    misfit = UserError(
+        f"--resume_from_checkpoint {path}: its adapter does not fit the model; use the "
+        "--base_model_name and --lora_* flags of that run"
+    )
+    try:
+        found = set_peft_model_state_dict(model, load_file(path / "adapter_model.safetensors"))
+    except RuntimeError as error:  # shapes differ
+        raise misfit from error
+    if found.unexpected_keys or any("lora_" in name for name in found.missing_keys):
+        raise misfit
     value_head.load_state_dict(load_file(path / VALUE_HEAD))
 
 
@@ -140,6 +159,19 @@ def load_state(path: Path, parts: Mapping[str, Any]) -> dict[str, Any]:
 def _generators() -> dict[str, Any]:
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def set_aside_later(output_dir: str | Path, step: int) -> None:
+    """Rename the checkpoints after `step`, which the run is about to write anew.
+
+    Left where they are, they would count as the newest.
+    """
+    for path in list_checkpoints(output_dir):
+        if int(NAME.fullmatch(path.name)[1]) > step:
+            aside = path.with_name(f"abandoned_{path.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+            print(f"{path.name} is after step {step}: renamed to {aside.name}")
 
 
 def prune_checkpoints(output_dir: str | Path, keep: int) -> None:

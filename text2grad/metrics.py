@@ -138,7 +138,9 @@ def _gold(row: Record, task: TaskSpec) -> Feedback | Unparseable | None:
 def _read_summaries(path: str, task: TaskSpec, flag: str) -> dict[str, Record]:
     """Records by id, or by prompt where the file has no ids."""
     names = FieldNames(prompt="query", response="response")
-    records = read_records(path, task, ("prompt", "reference"), names, flag)
+    records = read_records(path, task, ("prompt",), names, flag)
+    if any(record.reference for record in records):  # then all must have one
+        records = read_records(path, task, ("prompt", "reference"), names, flag)
     for record in records:
         if "response" not in record.fields:
             raise UserError(f'{record.origin}: the key "response" is missing (from {flag})')

@@ -35,7 +35,8 @@ def resolve_dtype(name: str) -> torch.dtype:
     """`auto` is bf16 where the hardware multiplies in it, else fp32."""
     if name == "auto":
         if torch.cuda.is_available():
-            name = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+            name = "bf16" if native else "fp32"
         else:
             fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
             name = "bf16" if fast else "fp32"
@@ -135,6 +136,11 @@ def add_lora(model: nn.Module, args: LoraFlags, dropout: float) -> PeftModel:
     Raises:
         UserError: the model has none of the target layers.
     """
+    if isinstance(model, PeftModel):
+        raise UserError(
+            "the base model is an adapter itself: merge it first, or, for the policy, name it by "
+            "--base_model_adapter_model"
+        )
     targets = list(args.lora_target_modules)
     depth = model.config.get_text_config().num_hidden_layers
     first = max(0, depth - args.lora_last_layers) if args.lora_last_layers else 0
@@ -194,20 +200,6 @@ def merge_lora(args: MergeConfig) -> None:
         merged.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     print(f"merged {args.lora_model} into {base}: {save_dir}")
-
-
-class ValueHead(nn.Module):
-    """The expected return from each position's last hidden state; fp32, starts at 0."""
-
-    def __init__(self, hidden_size: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(hidden_size, 1, dtype=torch.float32)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(..., H) -> (...)."""
-        return self.linear(hidden.float()).squeeze(-1)
 
 
 def backbone(model: nn.Module) -> nn.Module:
@@ -299,7 +291,10 @@ def quiet_libraries() -> None:
 
 
 def _stored_dtype(base: str) -> str:
-    config = AutoConfig.from_pretrained(base)
+    try:
+        config = AutoConfig.from_pretrained(base)
+    except (OSError, ValueError) as error:
+        raise UserError(_not_loadable("--base_model", base, error)) from error
     names = {torch.bfloat16: "bf16", torch.float16: "fp16"}
     return names.get(getattr(config, "dtype", None), "fp32")
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from transformers import Adafactor, get_scheduler
 
 from text2grad.models import (
-    ValueHead,
     add_lora,
     check_head,
     load_model,
@@ -22,6 +21,20 @@ from text2grad.schema import UserError
 
 if TYPE_CHECKING:
     from text2grad.config import PolicyConfig
+
+
+class ValueHead(nn.Module):
+    """The expected return from each position's last hidden state; fp32, starts at 0."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(hidden_size, 1, dtype=torch.float32)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(..., H) -> (...)."""
+        return self.linear(hidden.float()).squeeze(-1)
 
 
 class Policy(nn.Module):

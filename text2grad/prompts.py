@@ -53,5 +53,7 @@ class PromptOrder:
 
 def read_prompts(path: str, args: PolicyConfig, flag: str) -> list[Record]:
     """The different prompts of a file, in its order: several responses to one prompt are one."""
-    records = read_records(path, get_task(args.task), ("prompt",), args.fields, flag)
+    # the reference annotator would find nothing good without the human text
+    need = ("prompt", "reference") if args.feedback_source == "reference" else ("prompt",)
+    records = read_records(path, get_task(args.task), need, args.fields, flag)
     return list({record.prompt: record for record in records}.values())

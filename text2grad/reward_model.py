@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from text2grad.alignment import locate_spans
 from text2grad.annotators.reward_model import RewardModelAnnotator
 from text2grad.chat import PromptRenderer
@@ -167,6 +169,7 @@ def infer_reward_model(args: RewardInferConfig) -> None:
         flag="--model_path",
         load=load,
     )
+    torch.manual_seed(args.seed)
     started = time.perf_counter()
     said = annotator.annotate(records, progress=True)
     rows = [

@@ -104,6 +104,7 @@ def build_critic(args: PolicyConfig, task: TaskSpec) -> Any:
         prompt_max_tokens=args.reward_prompt_max_length,
         max_new_tokens=args.reward_max_new_tokens,
         prompt_file=args.reward_prompt_file,
+        prompt_flag="--reward_prompt_max_length",
     )
 
 

@@ -41,5 +41,5 @@ def train_sft(args: SFTConfig) -> None:
 
     examples = collect_examples(records, make, f"--data_path {args.data_path}")
     write_run_config(output_dir, args, {"data_path": args.data_path}, examples=len(examples))
-    train_adapter(args, args.base_model_name, tokenizer, examples, [], 0)
+    train_adapter(args, args.base_model_name, tokenizer, examples, [], 0, "--base_model_name")
     print(f"policy after supervised training: {output_dir / 'final'}")

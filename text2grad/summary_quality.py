@@ -31,13 +31,18 @@ def summary_metrics(predictions: Sequence[str], references: Sequence[str]) -> di
 
 
 def response_scores(records: Sequence[Record]) -> dict[str, list[float]]:
-    """Numbers of each response: ROUGE, words, and those under its own key "scores"."""
-    from text2grad.text_metrics import Rouge  # seconds to import
+    """Numbers of each response: ROUGE, words, and those under its own key "scores".
 
-    scores = Rouge().compute(
-        predictions=[record.response for record in records],
-        references=[record.reference for record in records],
-    )
+    Without references there is no ROUGE.
+    """
+    scores: dict[str, list[float]] = {}
+    if records[0].reference:
+        from text2grad.text_metrics import Rouge  # seconds to import
+
+        scores = Rouge().compute(
+            predictions=[record.response for record in records],
+            references=[record.reference for record in records],
+        )
     scores["mean_words"] = [float(len(record.response.split())) for record in records]
     own = [record.fields.get("scores") or {} for record in records]
     for name in own[0]:
@@ -87,7 +92,9 @@ def summary_report(
 
 
 def _figures(records: Sequence[Record], scores: dict[str, list[float]]) -> dict[str, float]:
-    figures = summary_metrics(
-        [record.response for record in records], [record.reference for record in records]
-    )
+    figures = {}
+    if records[0].reference:
+        figures = summary_metrics(
+            [record.response for record in records], [record.reference for record in records]
+        )
     return figures | {name: float(np.mean(values)) for name, values in scores.items()}

@@ -66,6 +66,7 @@ def train_adapter(
     train: Sequence[Example],
     valid: Sequence[Example],
     eval_steps: int,
+    flag: str = "--base_model",
 ) -> TargetTrainer:
     """Train a LoRA adapter with TRL's `SFTTrainer` and save it as `OUTPUT_DIR/final`.
 
@@ -76,9 +77,14 @@ def train_adapter(
         train: examples.
         valid: likewise, may be empty.
         eval_steps: updates between evaluations, 0 for none.
+        flag: the flag that named the base model.
+
+    Raises:
+        UserError: there is nothing to resume, or another run's checkpoints are in the way.
     """
     output_dir = Path(args.output_dir)
-    model = load_model(base_model, args.dtype, "--base_model")
+    state = _state_to_resume(output_dir, args.resume_from_checkpoint)
+    model = load_model(base_model, args.dtype, flag)
     model.config.use_cache = False
     set_seed(args.seed)  # the trainer sets it too, but the adapter is drawn before
     model = add_lora(model, args, args.lora_dropout)
@@ -92,7 +98,7 @@ def train_adapter(
         callbacks=[named],
     )
     named.trainer = trainer
-    trainer.train(resume_from_checkpoint=_newest_state(output_dir, args.resume_from_checkpoint))
+    trainer.train(resume_from_checkpoint=state)
     if valid and "eval_loss" not in _last_rows(trainer):
         trainer.evaluate()
     save_adapter(trainer, tokenizer, output_dir / "final")
@@ -210,11 +216,19 @@ def _dataset(examples: Sequence[Example]) -> Dataset:
     return Dataset.from_list(rows)
 
 
-def _newest_state(output_dir: Path, wanted: str) -> str | None:
-    if wanted != "auto":
-        return wanted or None
+def _state_to_resume(output_dir: Path, wanted: str) -> str | None:
+    flag = "--resume_from_checkpoint"
+    if wanted not in ("", "auto"):
+        if not (Path(wanted) / "trainer_state.json").exists():
+            raise UserError(f"{flag} {wanted}: no trainer_state.json in it")
+        return wanted
     states = list((output_dir / "trainer").glob("checkpoint-*"))
     whole = [path for path in states if (path / "trainer_state.json").exists()]
     if not whole:
         return None
+    if not wanted:
+        raise UserError(
+            f"--output_dir {output_dir}: holds the checkpoints of another run; go on with it by "
+            f"{flag} auto, or choose another folder"
+        )
     return str(max(whole, key=lambda path: int(path.name.rsplit("-", 1)[1])))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +13,7 @@ from text2grad import ppo_math
 from text2grad.alignment import TokenBytes
 from text2grad.chat import PromptRenderer
 from text2grad.checkpoint import (
+    check_flags,
     checkpoint_name,
     find_checkpoint,
     list_checkpoints,
@@ -21,6 +22,7 @@ from text2grad.checkpoint import (
     prune_checkpoints,
     save_checkpoint,
     save_policy,
+    set_aside_later,
 )
 from text2grad.devices import start_accelerator
 from text2grad.files import check_writable
@@ -49,6 +51,7 @@ from text2grad.scoring import (
 from text2grad.step_log import Stopwatch, sample_rows, step_metrics
 from text2grad.tasks import get_task
 from text2grad.update import Credit, Updater
+from text2grad.watch import CritiqueWatch
 
 if TYPE_CHECKING:
     from text2grad.config import PolicyConfig
@@ -94,7 +97,7 @@ class Text2GradTrainer:
         kl = AdaptiveKL(args.init_kl_coef, args.kl_target, args.kl_horizon)
         self.kl = kl if args.adap_kl_ctrl else FixedKL(args.init_kl_coef)
         self.return_scale = ReturnScale()
-        self.step_number, self.bad_steps = 0, 0
+        self.step_number, self.watch = 0, CritiqueWatch(args)
 
     # -- the run
 
@@ -151,7 +154,7 @@ class Text2GradTrainer:
         if self.accelerator.is_main_process:
             self.metrics.append(row)
             self.samples.append(*sample_rows(self.step_number, judged, credit, rewards, kl))
-        self._watch(judged)
+        self._watch(judged, row)
         return row
 
     # -- the method
@@ -227,7 +230,7 @@ class Text2GradTrainer:
             save_checkpoint(
                 self.output_dir / checkpoint_name(epoch, self.step_number),
                 self._write_weights,
-                {"step": self.step_number, "bad_steps": self.bad_steps},
+                {"step": self.step_number, "flags": self.args.bound_flags()},
                 self._resumable(),
             )
             prune_checkpoints(self.output_dir, self.args.save_total_limit)
@@ -248,6 +251,7 @@ class Text2GradTrainer:
             "scheduler": self.scheduler,
             "kl": self.kl,
             "return_scale": self.return_scale,
+            "watch": self.watch,
         }
 
     def _resume(self) -> str:
@@ -260,9 +264,12 @@ class Text2GradTrainer:
                     "with it by --resume_from_checkpoint auto, or choose another folder"
                 )
             return ""
+        check_flags(path, self.args.bound_flags())
         load_policy(path, self.policy.lm, self.policy.value_head)
         state = load_state(path, self._resumable())
-        self.step_number, self.bad_steps = state["step"], state["bad_steps"]
+        if self.accelerator.is_main_process:
+            set_aside_later(self.output_dir, state["step"])
+        self.step_number = state["step"]
         print(f"going on from {path}")
         return str(path)
 
@@ -302,16 +309,10 @@ class Text2GradTrainer:
     def _sum(self, value: Tensor) -> float:
         return self.accelerator.reduce(value.double().to(self.accelerator.device), "sum").item()
 
-    def _watch(self, judged: Sequence[Judged]) -> None:
-        args = self.args
+    def _watch(self, judged: Sequence[Judged], row: Mapping[str, Any]) -> None:
         failed = self._sum(torch.tensor(sum(one.scores is None for one in judged)))
-        bad = failed / args.batch_size > args.max_unparseable_share
-        self.bad_steps = self.bad_steps + 1 if bad else 0
-        if self.bad_steps >= args.max_bad_steps:
+        try:
+            self.watch.update(failed / self.args.batch_size, row)
+        except UserError:
             self.save()
-            raise UserError(
-                f"stopped: more than --max_unparseable_share {args.max_unparseable_share} of the "
-                f"critiques could not be parsed for {self.bad_steps} steps in a row; look at the "
-                f'reasons under "unparseable" in {self.output_dir}/metrics.jsonl, and judge a few '
-                f"responses with {args.reward_model_name} by hand"
-            )
+            raise

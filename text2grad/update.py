@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import defaultdict
 from collections.abc import Sequence
@@ -72,7 +73,8 @@ class Updater:
             step: number of the PPO step; fixes the order.
 
         Returns:
-            Means over the updates made, of the first one apart, and how many were made.
+            Means over the updates, skipped ones included, of the first one apart, and how many
+            were made, were skipped (ratio or gradient not sane), or ended the batch.
         """
         order, totals = random.Random(f"{self.args.seed}-{step}"), defaultdict(list)
         skipped = 0
@@ -92,7 +94,11 @@ class Updater:
                     self.optimizer.zero_grad()
                     skipped += 1
                     continue
-                totals["gradient_norm"].append(self._apply())
+                norm = self._apply()
+                if norm is None:
+                    skipped += 1
+                else:
+                    totals["gradient_norm"].append(norm)
         return self._summary(totals, skipped, stopped=False)
 
     def _accumulate(
@@ -139,11 +145,14 @@ class Updater:
         }
         return weight_p * policy.loss + weight_v * value.loss, stats
 
-    def _apply(self) -> float:
-        norm = self.accelerator.clip_grad_norm_(self.parameters, self.args.max_grad_norm)
-        self.optimizer.step()
+    def _apply(self) -> float | None:
+        """Update the weights; None, and no update, if a gradient is not finite."""
+        norm = float(self.accelerator.clip_grad_norm_(self.parameters, self.args.max_grad_norm))
+        finite = math.isfinite(norm)
+        if finite:
+            self.optimizer.step()
         self.optimizer.zero_grad()
-        return float(norm)
+        return norm if finite else None
 
     def _is_too_far(self, stats: dict[str, float]) -> bool:
         return self.args.early_stopping and stats["approx_kl"] > 1.5 * self.args.target_kl

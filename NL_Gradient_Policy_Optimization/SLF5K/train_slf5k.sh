@@ -27,6 +27,7 @@ EARLY_STOPPING=${EARLY_STOPPING:-false}
 PROMPT_MAX_LENGTH=${PROMPT_MAX_LENGTH:-640}
 OUTPUT_MAX_LENGTH=${OUTPUT_MAX_LENGTH:-90}
 SAVE_FREQ=${SAVE_FREQ:-10}
+EVAL_STEPS=${EVAL_STEPS:-0}
 SEED=${SEED:-42}
 
 [ -n "${PYTHON:-}" ] || { [ -x "$ROOT/.venv/bin/python" ] && PYTHON=$ROOT/.venv/bin/python; } || PYTHON=python3
@@ -54,5 +55,6 @@ ${DRY_RUN:+echo} "$PYTHON" train_slf5k.py \
     --prompt_max_length "$PROMPT_MAX_LENGTH" \
     --output_max_length "$OUTPUT_MAX_LENGTH" \
     --save_freq "$SAVE_FREQ" \
+    --eval_steps "$EVAL_STEPS" \
     --seed "$SEED" \
     "$@"

@@ -20,7 +20,7 @@ TARGETS=${TARGETS:-q_proj v_proj}
 MAX_LENGTH=${MAX_LENGTH:-1400}
 EVAL_STEPS=${EVAL_STEPS:-300}
 SAVE_STEPS=${SAVE_STEPS:-400}
-GPUS=${GPUS:-$(nvidia-smi --list-gpus 2> /dev/null | wc -l || true)}
+GPUS=${GPUS:-$(nvidia-smi --list-gpus 2> /dev/null | grep -c '^GPU ' || true)}
 
 [ -n "${PYTHON:-}" ] || { [ -x "$ROOT/.venv/bin/python" ] && PYTHON=$ROOT/.venv/bin/python; } || PYTHON=python3
 # DeepSpeed where there are GPUs, one plain process where there are none.

@@ -68,6 +68,7 @@ class RewardModelAnnotator:
         temperature: of unconstrained replies, 0 for greedy.
         prompt_file: own wording of the prompt.
         flag: the flag that named the model, for messages.
+        prompt_flag: the flag that set `prompt_max_tokens`, likewise.
         load: more arguments for loading the model.
     """
 
@@ -85,6 +86,7 @@ class RewardModelAnnotator:
         temperature: float = 0.0,
         prompt_file: str = "",
         flag: str = "--reward_model_name",
+        prompt_flag: str = "--prompt_max_length",
         load: dict[str, Any] | None = None,
     ) -> None:
         self.task, self.constrained, self.batch_size = task, constrained, batch_size
@@ -92,7 +94,9 @@ class RewardModelAnnotator:
         self.temperature = temperature
         self.tokenizer = load_tokenizer(model_path, flag)
         template = task.prompt_template("reward_model", prompt_file)
-        self.renderer = PromptRenderer(self.tokenizer, template, prompt_max_tokens)
+        self.renderer = PromptRenderer(
+            self.tokenizer, template, prompt_max_tokens, flag=prompt_flag
+        )
         self.model = load_model(model_path, dtype, flag, **(load or {})).eval()
         if not load:
             self.model.to(default_device())

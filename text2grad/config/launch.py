@@ -35,6 +35,7 @@ def launch(args_type: type, target: str) -> None:
     wherever it is met, becomes one line on standard error and exit status 2; Ctrl-C becomes exit
     status 130.
     """
+    args = None
     try:
         args = parse(args_type)
         gpu_ids = getattr(args, "gpu_ids", "")
@@ -46,7 +47,9 @@ def launch(args_type: type, target: str) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("\nstopped; run the same command again to go on from here", file=sys.stderr)
+        resumable = hasattr(args, "resume_from_checkpoint")
+        how = "; --resume_from_checkpoint auto goes on from the last checkpoint" * resumable
+        print(f"\nstopped{how}", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         full = os.strerror(errno.ENOSPC)  # as OSError, or as text in a library's own error

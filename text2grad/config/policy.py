@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from text2grad.config.checks import above, at_least, fraction
 from text2grad.config.reward_model import Dtype
@@ -80,8 +80,11 @@ class SFTConfig:
     ALIASES: ClassVar[dict[str, str]] = {"data_file_path": "data_path", "model": "base_model_name"}
 
     def __post_init__(self) -> None:
-        above(self, 0, "learning_rate", "num_train_epochs", "lora_r")
+        above(self, 0, "learning_rate", "num_train_epochs", "lora_r", "save_steps")
         at_least(self, 32, "prompt_max_length")
+        at_least(self, 1, "per_device_train_batch_size", "gradient_accumulation_steps")
+        at_least(self, 0, "lora_dropout", "lora_last_layers", "max_train_samples")
+        fraction(self, "warmup_ratio")
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ class PolicyConfig:
     data_file_path: str = "../../RM_Data_Anno/SLF5K/data/train.json"
     """prompts to train on"""
     valid_data_file_path: str = "../../RM_Data_Anno/SLF5K/data/validation.json"
-    """prompts to validate on, "" for none"""
+    """prompts to validate on every --eval_steps"""
     prompt_file: str = ""
     """own wording of the policy's prompt, with the same $slots"""
     reward_prompt_file: str = ""
@@ -178,7 +181,7 @@ class PolicyConfig:
     max_bad_steps: int = 5
     """bad steps in a row that stop the run"""
     # credit
-    credit_assignment: Literal["span", "scalar", "dense"] = "span"
+    credit_assignment: Literal["span", "scalar"] = "span"
     """span: Text2Grad; scalar: the same scores as one reward on the last token"""
     length_weight: bool = False
     """shrink positive scores beyond --length_weight_tokens"""
@@ -259,6 +262,9 @@ class PolicyConfig:
         at_least(self, 1, "ppo_epochs", "train_epochs", "steps", "save_freq", "output_max_length")
         at_least(self, 1, "reward_batch_size", "logp_chunk_tokens", "num_beams", "eval_samples")
         at_least(self, 0, "init_kl_coef", "vf_coef", "eval_steps", "detach_value_steps")
+        at_least(self, 1, "max_bad_steps", "lora_r")
+        at_least(self, 0, "save_total_limit", "lora_last_layers", "weight_decay", "warmup_steps")
+        above(self, 0, "max_grad_norm")
         fraction(self, "gamma", "lam", "max_unparseable_share")
         update = self.mini_batch_size * self.gradient_accumulation_steps
         if self.batch_size % update:
@@ -284,3 +290,10 @@ class PolicyConfig:
                 f"{named}: samples would not come from the policy that is optimised; drop the "
                 "flag, or pass --allow_off_policy_sampling true"
             )
+
+    def bound_flags(self) -> dict[str, Any]:
+        """The flags that a resumed run cannot change."""
+        names = """task base_model_adapter_model lora_r lora_alpha lora_target_modules
+            lora_last_layers learning_rate init_kl_coef batch_size credit_assignment temperature
+            seed"""
+        return {name: getattr(self, name) for name in names.split()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from text2grad.config.checks import above, at_least
+from text2grad.config.checks import above, at_least, fraction
 from text2grad.schema import FieldNames, UserError
 
 Dtype = Literal["auto", "bf16", "fp16", "fp32"]
@@ -102,7 +102,8 @@ class RewardTrainConfig:
         at_least(self, 1, "per_device_train_batch_size", "gradient_accumulation_steps")
         at_least(self, 64, "prompt_max_length", "max_length")
         at_least(self, 1, "eval_samples")
-        at_least(self, 0, "eval_steps", "max_train_samples", "lora_dropout")
+        at_least(self, 0, "eval_steps", "max_train_samples", "lora_dropout", "lora_last_layers")
+        fraction(self, "warmup_ratio", "valid_fraction")
 
 
 @dataclass(frozen=True)
