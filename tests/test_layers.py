@@ -18,8 +18,8 @@ LEVELS = {
     "types, files and mathematics": "schema files tables borders charts wording ppo_math ppo_state",
     "flags and text": """
         config config.annotation config.checks config.evaluation config.launch config.policy
-        config.reward_model tasks tasks.slf5k tasks.spec locate word_scores replies parsing
-        alignment places grammar token_table targets records prompts chat text_metrics""",
+        config.reward_model config.training tasks tasks.slf5k tasks.spec locate word_scores replies
+        parsing alignment places grammar token_table targets records prompts chat text_metrics""",
     "figures and the report": """
         agreement baselines quality reward_quality summary_quality trends report_data report_view
         report before_after""",

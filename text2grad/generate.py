@@ -12,10 +12,8 @@ from text2grad.alignment import TokenBytes, response_text
 from text2grad.chat import PromptRenderer
 from text2grad.files import check_writable, write_rows
 from text2grad.models import (
-    default_device,
     eos_ids,
-    gpu_memory,
-    load_model,
+    load_for_inference,
     load_tokenizer,
     quiet_libraries,
 )
@@ -39,11 +37,7 @@ def infer_policy(args: PolicyInferConfig) -> None:
         records = [records[place * count // size] for place in range(size)]
     check_writable(args.output_dir, "--output_dir")
     tokenizer = load_tokenizer(args.model_path, "--model_path")
-    memory = gpu_memory(args.gpu_memory)
-    load = {"device_map": "auto", "max_memory": memory} if memory else {}
-    model = load_model(args.model_path, args.dtype, "--model_path", **load).eval()
-    if not memory:
-        model.to(default_device())
+    model = load_for_inference(args.model_path, args.dtype, "--model_path", args.gpu_memory)
     responses = _respond(args, model, tokenizer, records)
     rows = [
         {

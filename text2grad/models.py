@@ -21,11 +21,11 @@ from text2grad.files import check_writable
 from text2grad.schema import UserError
 
 if TYPE_CHECKING:
-    from text2grad.config import MergeConfig, PolicyConfig, RewardTrainConfig, SFTConfig
+    from text2grad.config import MergeConfig, PolicyConfig
+    from text2grad.config.training import AdapterTrainConfig
 
-    LoraFlags = PolicyConfig | RewardTrainConfig | SFTConfig
+    LoraFlags = PolicyConfig | AdapterTrainConfig
 
-logger = logging.getLogger(__name__)
 ADAPTER_CONFIG = "adapter_config.json"
 # safetensors and tokenizers; torch, twice
 WRITE_FAILURES = ("os error", "iostream error", "unexpected pos", "failed writing", "write failed")
@@ -98,11 +98,19 @@ def load_model(name: str, dtype: str, flag: str, **load: Any) -> nn.Module:
             model = PeftModel.from_pretrained(model, name, use_safetensors=True)
     except (OSError, ValueError) as error:
         raise UserError(_not_loadable(flag, name, error)) from error
-    causal = model.get_base_model() if isinstance(model, PeftModel) else model
+    causal = _without_adapter(model)
     ends = causal.generation_config.eos_token_id  # some families list all end tokens only here
     causal.generation_config = GenerationConfig(eos_token_id=ends)
     causal.config.use_cache = True
     return model
+
+
+def load_for_inference(name: str, dtype: str, flag: str, memory: str = "") -> nn.Module:
+    """A model in evaluation mode on the default device, or spread under `--gpu_memory`."""
+    limits = gpu_memory(memory)
+    if limits:
+        return load_model(name, dtype, flag, device_map="auto", max_memory=limits).eval()
+    return load_model(name, dtype, flag).eval().to(default_device())
 
 
 def is_adapter(name: str) -> bool:
@@ -202,15 +210,19 @@ def merge_lora(args: MergeConfig) -> None:
     print(f"merged {args.lora_model} into {base}: {save_dir}")
 
 
+def _without_adapter(model: nn.Module) -> nn.Module:
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
 def backbone(model: nn.Module) -> nn.Module:
     """The part of a causal language model below its head, adapters included."""
-    causal = model.get_base_model() if isinstance(model, PeftModel) else model
+    causal = _without_adapter(model)
     return getattr(causal, causal.base_model_prefix)
 
 
 def head_logits(model: nn.Module, hidden: Tensor) -> Tensor:
     """Logits of hidden states, (N, H) -> (N, V) in fp32, with the family's own scaling."""
-    causal = model.get_base_model() if isinstance(model, PeftModel) else model
+    causal = _without_adapter(model)
     logits = causal.get_output_embeddings()(hidden).float()
     config = causal.config
     if scale := getattr(config, "logit_scale", None):  # Cohere
@@ -238,13 +250,6 @@ def check_head(model: nn.Module) -> None:
             f"model family {model.config.model_type}: its logits are not head(hidden state); "
             "use another --base_model_name"
         )
-
-
-@contextlib.contextmanager
-def adapter_off(model: PeftModel) -> Iterator[None]:
-    """The reference policy: the same weights without the adapter."""
-    with model.disable_adapter():
-        yield
 
 
 @contextlib.contextmanager

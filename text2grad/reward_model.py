@@ -14,7 +14,7 @@ from text2grad.alignment import locate_spans
 from text2grad.annotators.reward_model import RewardModelAnnotator
 from text2grad.chat import PromptRenderer
 from text2grad.files import check_writable, write_json, write_rows
-from text2grad.models import gpu_memory, load_tokenizer, quiet_libraries
+from text2grad.models import load_tokenizer, quiet_libraries
 from text2grad.parsing import CONTAINERS, WORD_SCORES_KEY, target_json
 from text2grad.records import annotated_row, read_records
 from text2grad.replies import plain_key
@@ -153,8 +153,6 @@ def infer_reward_model(args: RewardInferConfig) -> None:
     if 0 < args.max_samples < len(records):
         records = random.Random(args.seed).sample(records, args.max_samples)
     check_writable(Path(args.output_path).parent, "--output_path")
-    memory = gpu_memory(args.gpu_memory)
-    load = {"device_map": "auto", "max_memory": memory} if memory else {}
     annotator = RewardModelAnnotator(
         args.model_path,
         task,
@@ -167,7 +165,7 @@ def infer_reward_model(args: RewardInferConfig) -> None:
         temperature=args.temperature,
         prompt_file=args.prompt_file,
         flag="--model_path",
-        load=load,
+        memory=args.gpu_memory,
     )
     torch.manual_seed(args.seed)
     started = time.perf_counter()

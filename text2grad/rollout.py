@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import GenerationConfig
 
-from text2grad.models import adapter_off, backbone, head_logits
+from text2grad.models import backbone, head_logits
 from text2grad.ppo_math import full_kl
 
 
@@ -209,7 +209,7 @@ def score_tokens_of(
     out = torch.zeros(5, *shape, device=device)
     for batch in batches:
         hidden = response_hidden(model, batch)
-        with adapter_off(model):
+        with model.disable_adapter():
             ref_hidden = response_hidden(model, batch)
         mask, rows = batch.response_mask, batch.rows.to(device)
         columns = batch.response_ids.shape[1]
@@ -232,7 +232,7 @@ def _compare(
     logits = head_logits(model, states) / temperature
     normaliser = logits.logsumexp(1)
     logp_all = logits - normaliser[:, None]
-    with adapter_off(model):
+    with model.disable_adapter():
         ref_logits = head_logits(model, ref_states) / temperature
     # again the same expression: equal logits have a KL of exactly 0
     ref_logp_all = ref_logits - ref_logits.logsumexp(1)[:, None]

@@ -18,7 +18,7 @@ from text2grad.models import add_lora, load_model, replace_folder
 from text2grad.schema import Record, UserError
 
 if TYPE_CHECKING:
-    from text2grad.config import RewardTrainConfig, SFTConfig
+    from text2grad.config.training import AdapterTrainConfig
 
 IGNORED = -100
 
@@ -60,7 +60,7 @@ def collect_examples(
 
 
 def train_adapter(
-    args: RewardTrainConfig | SFTConfig,
+    args: AdapterTrainConfig,
     base_model: str,
     tokenizer: Any,
     train: Sequence[Example],
@@ -171,7 +171,7 @@ def _last_rows(trainer: TargetTrainer) -> dict[str, Any]:
     return found
 
 
-def _trl_config(args: RewardTrainConfig | SFTConfig, eval_steps: int) -> TrlConfig:
+def _trl_config(args: AdapterTrainConfig, eval_steps: int) -> TrlConfig:
     try:
         return TrlConfig(
             output_dir=str(Path(args.output_dir) / "trainer"),

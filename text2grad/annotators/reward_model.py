@@ -14,7 +14,7 @@ from text2grad.alignment import TokenBytes, locate_spans, response_text
 from text2grad.chat import PromptRenderer
 from text2grad.decoding import Reply, constrained_generate
 from text2grad.grammar import ReplyGrammar
-from text2grad.models import default_device, eos_ids, load_model, load_tokenizer
+from text2grad.models import eos_ids, load_for_inference, load_tokenizer
 from text2grad.parsing import parse_reply
 from text2grad.rollout import Sampling, sample_responses
 from text2grad.schema import Feedback, Record, Unparseable
@@ -69,7 +69,7 @@ class RewardModelAnnotator:
         prompt_file: own wording of the prompt.
         flag: the flag that named the model, for messages.
         prompt_flag: the flag that set `prompt_max_tokens`, likewise.
-        load: more arguments for loading the model.
+        memory: to use per GPU, "" for one device without a bound.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class RewardModelAnnotator:
         prompt_file: str = "",
         flag: str = "--reward_model_name",
         prompt_flag: str = "--prompt_max_length",
-        load: dict[str, Any] | None = None,
+        memory: str = "",
     ) -> None:
         self.task, self.constrained, self.batch_size = task, constrained, batch_size
         self.max_new_tokens, self.max_tokens = max_new_tokens, max_tokens
@@ -97,9 +97,7 @@ class RewardModelAnnotator:
         self.renderer = PromptRenderer(
             self.tokenizer, template, prompt_max_tokens, flag=prompt_flag
         )
-        self.model = load_model(model_path, dtype, flag, **(load or {})).eval()
-        if not load:
-            self.model.to(default_device())
+        self.model = load_for_inference(model_path, dtype, flag, memory)
         self.eos_ids = eos_ids(self.model, self.tokenizer)
         self.table = TokenTable(self.tokenizer) if constrained else None
         self.token_bytes = TokenBytes(self.tokenizer)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from text2grad.config.checks import above, at_least
-from text2grad.config.reward_model import Dtype
+from text2grad.config.training import Dtype
 from text2grad.schema import FieldNames
 
 

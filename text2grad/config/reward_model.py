@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from text2grad.config.checks import above, at_least, fraction
+from text2grad.config.checks import at_least, fraction
+from text2grad.config.training import AdapterTrainConfig, Dtype
 from text2grad.schema import FieldNames, UserError
-
-Dtype = Literal["auto", "bf16", "fp16", "fp32"]
 
 
 @dataclass(frozen=True)
-class RewardTrainConfig:
+class RewardTrainConfig(AdapterTrainConfig):
     """Train the generative reward model: prompt and response in, critique and quotes out."""
 
     task: str = "slf5k"
@@ -37,59 +36,17 @@ class RewardTrainConfig:
     """tokens of prompt and target together"""
     answer_max_length: int = 499
     """tokens of the target; a record with a longer one is dropped and named"""
-    lora_r: int = 16
-    """rank of the adapter"""
-    lora_alpha: int = 32
-    """scale of the adapter"""
-    lora_dropout: float = 0.05
-    """dropout of the adapter"""
-    lora_target_modules: tuple[str, ...] = ("q_proj", "v_proj")
-    """adapted layers, or all-linear"""
-    lora_last_layers: int = 0
-    """adapt only this many of the last blocks: faster, as nothing runs backward below; 0 for all"""
     learning_rate: float = 1e-5
-    """peak learning rate"""
     lr_scheduler_type: str = "constant"
-    """schedule, by its transformers name"""
     warmup_ratio: float = 0.0
-    """share of the steps with a rising learning rate"""
     weight_decay: float = 3e-7
-    """decoupled weight decay"""
     per_device_train_batch_size: int = 1
-    """sequences per forward pass and process"""
-    gradient_accumulation_steps: int = 1
-    """forward passes per update"""
     num_train_epochs: float = 3.0
-    """passes over the data"""
-    max_steps: int = -1
-    """updates, -1 for --num_train_epochs"""
-    max_grad_norm: float = 1.0
-    """gradient clipping"""
+    save_steps: int = 400
     eval_steps: int = 300
     """updates between evaluations of the loss, 0 for none but the last"""
     eval_samples: int = 500
     """validation records that the loss is evaluated on, drawn by --seed"""
-    save_steps: int = 400
-    """updates between checkpoints"""
-    save_total_limit: int = 2
-    """resumable trainer states kept; the adapters EPOCH_STEP are all kept"""
-    gradient_checkpointing: bool = False
-    """recompute activations: less memory, slower"""
-    dtype: Dtype = "auto"
-    """precision of the frozen base model"""
-    seed: int = 42
-    """seed of order, dropout and split"""
-    deepspeed: str = ""
-    """DeepSpeed configuration file"""
-    local_rank: int = -1
-    """set by the launcher"""
-    resume_from_checkpoint: str = ""
-    """a trainer state, or auto for the newest in --output_dir"""
-    max_train_samples: int = 0
-    """records to train on, 0 for all"""
-    fields: FieldNames = FieldNames()
-    """key names of your own file"""
-
     ALIASES: ClassVar[dict[str, str]] = {
         "model": "base_model",
         "model_path": "base_model",
@@ -98,12 +55,11 @@ class RewardTrainConfig:
     }
 
     def __post_init__(self) -> None:
-        above(self, 0, "learning_rate", "num_train_epochs", "lora_r", "save_steps")
-        at_least(self, 1, "per_device_train_batch_size", "gradient_accumulation_steps")
+        super().__post_init__()
         at_least(self, 64, "prompt_max_length", "max_length")
         at_least(self, 1, "eval_samples")
-        at_least(self, 0, "eval_steps", "max_train_samples", "lora_dropout", "lora_last_layers")
-        fraction(self, "warmup_ratio", "valid_fraction")
+        at_least(self, 0, "eval_steps")
+        fraction(self, "valid_fraction")
 
 
 @dataclass(frozen=True)
