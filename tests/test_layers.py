@@ -23,7 +23,7 @@ LEVELS = {
     "figures and the report": """
         agreement baselines quality reward_quality summary_quality trends report_data report_view
         report before_after""",
-    "models": "models devices run_folder rollout decoding checkpoint policy",
+    "models": "attention models devices run_folder rollout decoding checkpoint policy",
     "judges": """
         annotators annotators.clauses annotators.evidence annotators.human annotators.lexicon
         annotators.openai_server annotators.reference annotators.reward_model annotators.signals
@@ -37,7 +37,16 @@ HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "deep
 # Modules that may load one of HEAVY when they are imported; all the others must not.
 MAY_BE_HEAVY = {
     *("ppo_math", "ppo_state", "text_metrics"),
-    *("models", "devices", "run_folder", "rollout", "decoding", "checkpoint", "policy"),
+    *(
+        "attention",
+        "models",
+        "devices",
+        "run_folder",
+        "rollout",
+        "decoding",
+        "checkpoint",
+        "policy",
+    ),
     *("scoring", "update", "step_log", "supervised", "annotators.reward_model"),
     *("reward_model", "sft", "generate", "trainer"),
 }

@@ -17,6 +17,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from text2grad.attention import attention_setting, use_grouped_attention
 from text2grad.files import check_writable
 from text2grad.schema import UserError
 
@@ -46,11 +47,6 @@ def resolve_dtype(name: str) -> torch.dtype:
 def default_device() -> torch.device:
     """The first GPU, or the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def attention() -> dict[str, str]:
-    """Eager attention on the CPU: there, one bf16 decoding step took a tenth of SDPA's time."""
-    return {} if torch.cuda.is_available() else {"attn_implementation": "eager"}
 
 
 def gpu_memory(limit: str) -> dict[int, str] | None:
@@ -92,8 +88,12 @@ def load_model(name: str, dtype: str, flag: str, **load: Any) -> nn.Module:
         base = str(Path(base).resolve())  # an adapter records it, and is read from other folders
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            base, dtype=resolve_dtype(dtype), use_safetensors=True, **{**attention(), **load}
+            base,
+            dtype=resolve_dtype(dtype),
+            use_safetensors=True,
+            **{**attention_setting(), **load},
         )
+        use_grouped_attention(model)
         if is_adapter(name):
             model = PeftModel.from_pretrained(model, name, use_safetensors=True)
     except (OSError, ValueError) as error:
