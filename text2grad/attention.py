@@ -20,7 +20,7 @@ FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "phi3")
 
 
 def attention_setting() -> dict[str, str]:
-    """Eager attention on the CPU, where SDPA's masked decoding step was slower; else the default."""
+    """Eager on the CPU, where a masked decoding step of SDPA was slower; else the default."""
     return {} if torch.cuda.is_available() else {"attn_implementation": "eager"}
 
 
@@ -39,7 +39,8 @@ def grouped_attention(
     Args:
         module: unused, the interface passes it.
         query: (B, H, T, D).
-        key, value: (B, G, S, D); H is a multiple of G.
+        key: (B, G, S, D); H is a multiple of G.
+        value: likewise.
         attention_mask: (B, 1, T, S), added to the scores, or None.
         scaling: of the scores.
         dropout: probability for the weights.
