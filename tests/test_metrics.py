@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from text2grad.agreement import label_units, word_units
-from text2grad.baselines import BagOfWordsBaseline, ConstantBaseline, spans_of_labels
+from text2grad.baselines import (
+    BagOfWordsBaseline,
+    ConstantBaseline,
+    CritiqueBaseline,
+    spans_of_labels,
+)
 from text2grad.config import PolicyMetricsConfig, RewardMetricsConfig
 from text2grad.metrics import evaluate_reward_model, evaluate_summaries
 from text2grad.reward_quality import reward_model_report
@@ -108,7 +113,8 @@ def test_reward_model_report():
     spans = report["systems"]["reward_model"]["spans"]
     assert (spans["good"]["precision"], spans["good"]["recall"]) == (1.0, 0.5)
     assert (spans["poor"]["predicted"], spans["poor"]["f1"]) == (1, 0.0)
-    assert report["critique"]["rougeL"] == 0.5  # 1 for the same critique, 0 for the unreadable one
+    # 1 for the same critique, 0 for the unreadable one
+    assert report["critique"]["reward_model"]["rougeL"] == 0.5
     everything_good = report["systems"]["all_good"]["tokens"]
     assert everything_good["good"]["f1"] == pytest.approx(2 * 4 / (4 + 8))
     assert set(report["lead"]) == {"all_neutral", "all_good", "all_poor", "bag_of_words"}
@@ -234,3 +240,20 @@ def test_metrics_import_is_light():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_critique_baselines_take_the_most_typical_and_the_most_similar():
+    said = {
+        "a cat": "The summary is good and short.",
+        "a dog runs": "The summary is good and long.",
+        "seven trains": "It invents trains.",
+    }
+    records = [
+        Record(str(n), "post", response, feedback=Feedback(critique))
+        for n, (response, critique) in enumerate(said.items())
+    ]
+    judged = Record("x", "post", "trains, seven of them")
+    assert CritiqueBaseline(records, similar=True).predict(judged) == "It invents trains."
+    typical = CritiqueBaseline(records, similar=False).predict(judged)
+    assert typical in (said["a cat"], said["a dog runs"])
+    assert CritiqueBaseline([], similar=True).predict(judged) == ""

@@ -81,7 +81,7 @@ def reward_report():
         "gold_quotes": {**counts, "unmatched_rate": 0.25},
         "quotes": {**counts, "unmatched_rate": 0.25},
         "parse": {"rate": 0.5, "unparseable": {"truncated": 3}, "repairs": {"none": 2, "fence": 1}},
-        "critique": {"rouge1": 0.3, "rouge2": 0.1, "rougeL": 0.2},
+        "critique": {"reward_model": {"rouge1": 0.3, "rouge2": 0.1, "rougeL": 0.2}},
         "systems": {"reward_model": system, "bag_of_words": system},
         "macro_f1_interval": {"reward_model": [0.2, 0.3], "bag_of_words": None},
         "lead": {"bag_of_words": {"macro_f1": 0.01, "interval": [-0.02, 0.04]}},

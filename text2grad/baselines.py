@@ -16,6 +16,8 @@ from text2grad.tasks import TaskSpec
 BUCKETS = 1 << 14
 UPDATES = 80
 STEP_SIZE = 0.1
+MAX_CRITIQUES = 4000
+CRITIQUE_BUCKETS = 1 << 12
 RIDGE = 4.0  # words of one phrase are no independent observations
 
 
@@ -72,6 +74,31 @@ class BagOfWordsBaseline:
         return [self.classes[number] for number in best]
 
 
+class CritiqueBaseline:
+    """Critiques without reading: the most typical one, or that of the most similar response.
+
+    Args:
+        records: annotated ones to take critiques from; at most `MAX_CRITIQUES` are used.
+        similar: take the critique of the response most like the one to judge.
+    """
+
+    def __init__(self, records: Sequence[Record], similar: bool) -> None:
+        said = [r for r in records if isinstance(r.feedback, Feedback) and r.feedback.critique]
+        self.critiques = [record.feedback.critique for record in said[:MAX_CRITIQUES]]
+        self.similar = similar
+        texts = [record.response for record in said[:MAX_CRITIQUES]] if similar else self.critiques
+        self.vectors = _word_vectors(texts)
+
+    def predict(self, record: Record) -> str:
+        """A critique of the response; empty where there are none to take."""
+        if not self.critiques:
+            return ""
+        wanted = self.vectors.sum(axis=0)  # the most typical one is nearest to all together
+        if self.similar:
+            wanted = _word_vectors([record.response])[0]
+        return self.critiques[int((self.vectors @ wanted).argmax())]
+
+
 def spans_of_labels(labels: Sequence[str], response: str) -> tuple[Span, ...]:
     """Runs of words with the same label as located spans; neutral words give none.
 
@@ -117,6 +144,16 @@ def word_features(prompt: str, response: str) -> list[list[int]]:
             [zlib.crc32(feature.encode("utf-8", "replace")) % BUCKETS for feature in features]
         )
     return rows
+
+
+def _word_vectors(texts: Sequence[str]) -> np.ndarray:
+    """(N, CRITIQUE_BUCKETS) which words occur, hashed, each row of length 1."""
+    vectors = np.zeros((len(texts), CRITIQUE_BUCKETS), dtype=np.float32)
+    for row, text in enumerate(texts):
+        for word in text.split():
+            key = _plain(word).encode("utf-8", "replace")
+            vectors[row, zlib.crc32(key) % CRITIQUE_BUCKETS] = 1.0
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 
 def _plain(word: str) -> str:

@@ -14,7 +14,7 @@ from text2grad.response_scores import with_scores
 from text2grad.reward_quality import reward_model_report
 from text2grad.schema import Feedback, Record, Unparseable, UserError
 from text2grad.summary_quality import summary_report
-from text2grad.tables import cell_text, interval_text, text_table
+from text2grad.tables import interval_text, text_table
 from text2grad.tasks import TaskSpec, get_task
 from text2grad.wording import mended
 
@@ -99,6 +99,7 @@ def reward_model_table(report: Mapping[str, Any]) -> str:
             _label_table(systems, "tokens", units, ("precision", "recall", "f1")),
             _label_table(systems, "spans", "spans", ("precision", "recall", "f1", "mean_iou")),
             _label_table(systems, "spans_exact", "exact", ("precision", "recall", "f1")),
+            _critique_table(report["critique"]),
         ]
     )
 
@@ -169,9 +170,13 @@ def _reply_lines(report: Mapping[str, Any]) -> str:
         f"quotes: {quotes['quotes']}, {_percent(quotes['unmatched_rate'])} not in the response "
         f"(gold: {gold['quotes']}, {_percent(gold['unmatched_rate'])})",
     ]
-    rouge = [f"{kind} {cell_text(value)}" for kind, value in report["critique"].items()]
-    lines.append("critiques against gold: " + ", ".join(rouge))
     return "\n".join(lines)
+
+
+def _critique_table(critiques: Mapping[str, Mapping[str, float | None]]) -> str:
+    kinds = list(next(iter(critiques.values())))
+    rows = [[name, *scores.values()] for name, scores in critiques.items()]
+    return text_table(["critiques", *kinds], rows)
 
 
 def _counts(counts: Mapping[str, int], title: str) -> str:

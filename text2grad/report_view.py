@@ -166,8 +166,10 @@ def quality_facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     if quotes["unmatched_rate"] is not None:
         facts.append(("Quotes not in the response", f"{quotes['unmatched_rate']:.1%}"))
-    rouge = [f"{pretty(kind)} {number(value)}" for kind, value in report["critique"].items()]
-    return [*facts, ("Critique against annotation", ", ".join(rouge))]
+    for name, scores in report["critique"].items():
+        rouge = [f"{pretty(kind)} {number(value)}" for kind, value in scores.items()]
+        facts.append((f"Critique against annotation: {pretty(name)}", ", ".join(rouge)))
+    return facts
 
 
 def quality_chart(report: Mapping[str, Any]) -> str:

@@ -41,7 +41,14 @@ def with_scores(
         from text2grad.models import quiet_libraries
 
         quiet_libraries()
-        annotator = RewardModelAnnotator(args.reward_model_name, task, prompt_file=args.prompt_file)
+        annotator = RewardModelAnnotator(
+            args.reward_model_name,
+            task,
+            batch_size=args.reward_batch_size,
+            prompt_max_tokens=args.reward_prompt_max_length,
+            prompt_file=args.prompt_file,
+            prompt_flag="--reward_prompt_max_length",
+        )
         for row, record, said in zip(
             rows, records, annotator.annotate(records, progress=True), strict=True
         ):

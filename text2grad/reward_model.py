@@ -45,10 +45,12 @@ def train_reward_model(args: RewardTrainConfig) -> None:
     write_rows(data_dir / f"{task.name}_test.json", [r.fields for r in valid], "--data_dir")
     tokenizer = load_tokenizer(args.base_model, "--base_model")
     maker = ExampleMaker(args, task, tokenizer)
-    examples = collect_examples(train, maker.make, f"--data_path {args.data_path}")
+    flag = f"--data_path {args.data_path}"
+    examples = collect_examples(train, maker.make, flag, output_dir / "left_out.json")
     if len(valid) > args.eval_samples:
         valid = random.Random(args.seed).sample(valid, args.eval_samples)
-    held_out = collect_examples(valid, maker.make, f"--valid_data_path {args.valid_data_path}")
+    flag = f"--valid_data_path {args.valid_data_path}"
+    held_out = collect_examples(valid, maker.make, flag, output_dir / "left_out_validation.json")
     print(f"{len(examples)} examples, {maker.shortened} posts shortened to fit")
     if maker.trimmer.counts:
         print(f"targets fitted to what a reply may hold: {maker.trimmer.summary()}")

@@ -26,7 +26,12 @@ from text2grad.agreement import (
     word_units,
 )
 from text2grad.alignment import locate_spans
-from text2grad.baselines import BagOfWordsBaseline, ConstantBaseline, spans_of_labels
+from text2grad.baselines import (
+    BagOfWordsBaseline,
+    ConstantBaseline,
+    CritiqueBaseline,
+    spans_of_labels,
+)
 from text2grad.schema import Feedback, Record, Span, Unparseable, UserError
 from text2grad.tasks import TaskSpec
 
@@ -91,7 +96,7 @@ def reward_model_report(
         "gold_quotes": _quote_counts(gold_quotes),
         "parse": _parse_counts(cases),
         "quotes": _quote_counts([span for case in cases for span in case.predicted or ()]),
-        "critique": _critique_rouge(cases),
+        "critique": _critique_rouge(cases, train_records),
         "unit": unit_name,
         "systems": systems,
     }
@@ -161,20 +166,33 @@ def _span_scores(
     return {"spans": half, "spans_exact": exact}
 
 
-def _critique_rouge(cases: Sequence[Case]) -> dict[str, float | None]:
-    """Mean ROUGE F of the critiques against gold; an unreadable reply is an empty critique."""
-    pairs = [
-        (case.reply.critique if isinstance(case.reply, Feedback) else "", case.gold_critique)
-        for case in cases
-        if case.gold_critique.strip()
-    ]
+def _critique_rouge(
+    cases: Sequence[Case], train_records: Sequence[Record]
+) -> dict[str, dict[str, float | None]]:
+    """Mean ROUGE F against gold of the critiques, and of baselines that read nothing.
+
+    An unreadable reply is an empty critique.
+    """
+    cases = [case for case in cases if case.gold_critique.strip()]
+    said = {
+        REWARD_MODEL: [
+            case.reply.critique if isinstance(case.reply, Feedback) else "" for case in cases
+        ]
+    }
+    if train_records:
+        for name, similar in (("most_typical", False), ("most_similar", True)):
+            baseline = CritiqueBaseline(train_records, similar)
+            said[name] = [baseline.predict(case.record) for case in cases]
     from text2grad.text_metrics import ROUGE_TYPES, Rouge  # seconds to import
 
-    if not pairs:
-        return dict.fromkeys(ROUGE_TYPES)
-    predictions, references = zip(*pairs, strict=True)
-    scores = Rouge().compute(predictions=list(predictions), references=list(references))
-    return {kind: float(np.mean(scores[kind])) for kind in ROUGE_TYPES}
+    if not cases:
+        return {name: dict.fromkeys(ROUGE_TYPES) for name in said}
+    references = [case.gold_critique for case in cases]
+    found = {}
+    for name, critiques in said.items():
+        scores = Rouge().compute(predictions=critiques, references=references)
+        found[name] = {kind: float(np.mean(scores[kind])) for kind in ROUGE_TYPES}
+    return found
 
 
 def _parse_counts(cases: Sequence[Case]) -> dict[str, Any]:

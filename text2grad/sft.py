@@ -39,7 +39,8 @@ def train_sft(args: SFTConfig) -> None:
             return Dropped(record.id, f"its reference has {len(target)} tokens, over {limit}")
         return Example(renderer.render(record.origin, prompt=record.prompt).ids, target)
 
-    examples = collect_examples(records, make, f"--data_path {args.data_path}")
+    flag = f"--data_path {args.data_path}"
+    examples = collect_examples(records, make, flag, output_dir / "left_out.json")
     write_run_config(output_dir, args, {"data_path": args.data_path}, examples=len(examples))
     train_adapter(args, args.base_model_name, tokenizer, examples, [], 0, "--base_model_name")
     print(f"policy after supervised training: {output_dir / 'final'}")

@@ -66,9 +66,25 @@ def step_metrics(
     }
     for phase, spent in seconds.items():
         row[f"seconds_{phase}"] = spent
-    row["tokens_per_second_rollout"] = tokens / seconds["rollout"]
-    row["tokens_per_second_update"] = tokens / seconds["update"]
+        if phase != "critique":  # it writes tokens of its own, see the critic's rates
+            row[f"tokens_per_second_{phase}"] = tokens / max(spent, 1e-9)
     return row
+
+
+def length_figures(
+    prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], limit: int
+) -> dict[str, float]:
+    """Lengths of a step in tokens, and the share of responses that ended only at the limit.
+
+    A response of just `limit` tokens counts as cut, even if its last token is an end.
+    """
+    lengths = [len(response) for response in responses]
+    return {
+        "prompt_tokens": sum(map(len, prompts)) / len(prompts),
+        "response_tokens_min": min(lengths),
+        "response_tokens_max": max(lengths),
+        "cut_share": sum(length >= limit for length in lengths) / len(lengths),
+    }
 
 
 def sample_rows(

@@ -14,6 +14,7 @@ from transformers import TrainerCallback, set_seed
 from trl import SFTConfig as TrlConfig
 from trl import SFTTrainer
 
+from text2grad.files import write_json
 from text2grad.models import add_lora, load_model, replace_folder
 from text2grad.schema import Record, UserError
 
@@ -40,19 +41,27 @@ class Dropped:
 
 
 def collect_examples(
-    records: Sequence[Record], make: Callable[[Record], Example | Dropped], flag: str
+    records: Sequence[Record], make: Callable[[Record], Example | Dropped], flag: str, path: Path
 ) -> list[Example]:
     """Examples of all records that fit; those that do not are counted and named.
+
+    Args:
+        records: all of them.
+        make: turns one into an example, or says why it does not fit.
+        flag: the flag that named the file, with its value, for messages.
+        path: where every record that does not fit is listed, if there are any.
 
     Raises:
         UserError: none fits.
     """
     made = [make(record) for record in records]
     dropped = [one for one in made if isinstance(one, Dropped)]
-    for one in dropped[:10]:
-        print(f"left out {one.record_id}: {one.reason}")
+    path.unlink(missing_ok=True)  # of an earlier run
     if dropped:
-        print(f"{len(dropped)} of {len(records)} records left out of training")
+        for one in dropped[:10]:
+            print(f"left out {one.record_id}: {one.reason}")
+        write_json(path, {one.record_id: one.reason for one in dropped}, "--output_dir")
+        print(f"{len(dropped)} of {len(records)} records left out, all named in {path}")
     examples = [one for one in made if isinstance(one, Example)]
     if dropped and not examples:
         raise UserError(f"{flag}: no record fits; first reason: {dropped[0].reason}")

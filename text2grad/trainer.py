@@ -48,7 +48,7 @@ from text2grad.scoring import (
     judge,
     sampled_record,
 )
-from text2grad.step_log import Stopwatch, sample_rows, step_metrics
+from text2grad.step_log import Stopwatch, length_figures, sample_rows, step_metrics
 from text2grad.tasks import get_task
 from text2grad.update import Credit, Updater
 from text2grad.watch import CritiqueWatch
@@ -148,6 +148,7 @@ class Text2GradTrainer:
         row |= {"step": self.step_number, "kl": kl_nats, "kl_coef": self.kl.coef}
         row |= {"learning_rate": rate, "return_scale": self.return_scale.scale}
         row |= getattr(self.critic, "rates", dict)()
+        row |= length_figures(prompts, responses, self.args.output_max_length)
         self.kl.update(kl_nats, int(n_judged))
         if self.valid_prompts and self.step_number % self.args.eval_steps == 0:
             row |= self.validate()

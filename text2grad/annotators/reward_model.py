@@ -17,9 +17,11 @@ from text2grad.grammar import ReplyGrammar
 from text2grad.models import eos_ids, load_for_inference, load_tokenizer
 from text2grad.parsing import parse_reply
 from text2grad.rollout import Sampling, sample_responses
-from text2grad.schema import Feedback, Record, Unparseable
+from text2grad.schema import Feedback, Record, Unparseable, UserError
 from text2grad.tasks import TaskSpec
 from text2grad.token_table import TokenTable
+
+MIN_REPLY = 64  # tokens
 
 
 @dataclass
@@ -64,7 +66,8 @@ class RewardModelAnnotator:
         batch_size: responses judged together.
         prompt_max_tokens: a longer post is shortened inside the post.
         max_new_tokens: tokens of a reply.
-        max_tokens: tokens of prompt and reply together.
+        max_tokens: tokens of prompt and reply together, 0 for no bound; replies get what the
+            prompts leave.
         temperature: of unconstrained replies, 0 for greedy.
         prompt_file: own wording of the prompt.
         flag: the flag that named the model, for messages.
@@ -90,7 +93,14 @@ class RewardModelAnnotator:
         memory: str = "",
     ) -> None:
         self.task, self.constrained, self.batch_size = task, constrained, batch_size
-        self.max_new_tokens, self.max_tokens = max_new_tokens, max_tokens
+        self.max_new_tokens = max_new_tokens
+        if max_tokens:
+            self.max_new_tokens = min(max_new_tokens, max_tokens - prompt_max_tokens)
+            if self.max_new_tokens < MIN_REPLY:
+                raise UserError(
+                    f"--max_length {max_tokens} leaves {self.max_new_tokens} tokens for a reply "
+                    f"after {prompt_flag} {prompt_max_tokens}; at least {MIN_REPLY} are needed"
+                )
         self.temperature = temperature
         self.tokenizer = load_tokenizer(model_path, flag)
         template = task.prompt_template("reward_model", prompt_file)
@@ -148,13 +158,11 @@ class RewardModelAnnotator:
         return self.stats.rates()
 
     def _reply(self, prompts: list[list[int]], records: list[Record]) -> list[str]:
-        budget = self.max_new_tokens
-        if self.max_tokens:
-            budget = max(64, min(budget, self.max_tokens - max(map(len, prompts))))
         if not self.constrained:
-            return self._unconstrained(prompts, budget)
+            return self._unconstrained(prompts)
         grammars = [ReplyGrammar(self.task, record.response) for record in records]
-        replies = constrained_generate(self.model, self.table, prompts, grammars, budget)
+        limit = self.max_new_tokens
+        replies = constrained_generate(self.model, self.table, prompts, grammars, limit)
         for reply in replies:
             self._count(reply)
         return [reply.text for reply in replies]
@@ -166,9 +174,10 @@ class RewardModelAnnotator:
         self.stats.rejected += reply.n_rejected
         self.stats.removed_mass += reply.removed_mass * reply.n_free
 
-    def _unconstrained(self, prompts: list[list[int]], budget: int) -> list[str]:
+    def _unconstrained(self, prompts: list[list[int]]) -> list[str]:
         pad = self.tokenizer.pad_token_id
-        sampling = Sampling(budget, self.temperature, tuple(self.eos_ids), pad)
+        ends = tuple(self.eos_ids)
+        sampling = Sampling(self.max_new_tokens, self.temperature, ends, pad)
         new = sample_responses(self.model, prompts, sampling)
         self.stats.replies += len(new)
         self.stats.tokens += sum(map(len, new))

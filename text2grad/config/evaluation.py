@@ -71,6 +71,10 @@ class PolicyMetricsConfig:
     """all figures"""
     reward_model_name: str = ""
     """reward model that scores the responses too, "" for none"""
+    reward_prompt_max_length: int = 900
+    """tokens of the reward model's prompt"""
+    reward_batch_size: int = 32
+    """responses judged together"""
     prompt_file: str = ""
     """own wording of the reward model's prompt, with the same $slots"""
     seed: int = 42
@@ -82,3 +86,7 @@ class PolicyMetricsConfig:
         "output_path": "output_file",
         "output": "output_file",
     }
+
+    def __post_init__(self) -> None:
+        at_least(self, 64, "reward_prompt_max_length")
+        at_least(self, 1, "reward_batch_size")
