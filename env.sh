@@ -35,7 +35,8 @@ fi
     || { echo "error: cannot make $VENV; on Debian: apt-get install python3-venv" >&2; exit 2; }
 
 torch=$(grep '^torch==' requirements.txt)
-pip=("$VENV/bin/python" -m pip --disable-pip-version-check install --quiet)
+# byte code is compiled when it is first imported: most of it never is
+pip=("$VENV/bin/python" -m pip --disable-pip-version-check install --quiet --no-compile)
 if [ -n "${TORCH_INDEX_URL:-}" ]; then
     echo "installing $torch from $TORCH_INDEX_URL"
     "${pip[@]}" "$torch" --index-url "$TORCH_INDEX_URL"

@@ -104,7 +104,8 @@ stage annotate "posts to annotated records (annotator: $ANNOTATOR)" \
 stage reward_model "training the reward model" \
     env MODEL="$MODEL" DATA="$RUN/data/train_annotated.json" \
     VALID="$RUN/data/validation_annotated.json" OUTPUT="$RUN/reward_model" EPOCHS="$RM_EPOCHS" \
-    LEARNING_RATE=1e-3 MICRO_BATCH=4 ACCUMULATION=2 TARGETS=all-linear EVAL_STEPS=0 SAVE_STEPS=20 LORA_DROPOUT=0 \
+    LEARNING_RATE=1e-3 MICRO_BATCH=4 ACCUMULATION=2 TARGETS=all-linear LORA_DROPOUT=0 \
+    EVAL_STEPS=0 SAVE_STEPS=20 \
     bash "$RM/deepspeed_train_slf5k.sh" --data_dir "$RUN/reward_model/data" \
     --lr_scheduler_type linear --warmup_ratio 0.1 --lora_last_layers 12 --eval_samples 16 \
     --max_train_samples "$SAMPLES" \
@@ -116,7 +117,7 @@ stage merge_reward_model "merging its adapter" \
 stage infer_reward_model "judging the validation summaries" \
     "$PYTHON" "$RM/Evaluation/2_infer.py" --model_path "$RUN/reward_model/final_merge" \
     --data_path "$RUN/reward_model/data/slf5k_test.json" --max_samples "$RM_VALID" \
-    --unconstrained_samples 16 \
+    --unconstrained_samples 16 --batch_size 32 \
     --output_path "$RUN/reward_model/inference.json"
 
 stage reward_model_metrics "measuring the reward model" \
@@ -133,11 +134,12 @@ stage answers_before "answers before training" answer "$MODEL" before
 
 stage ppo "PPO on span-level rewards" \
     env POLICY="$MODEL" REWARD_MODEL="$RUN/reward_model/final_merge" DATA="$RUN/data/train.json" \
-    VALID="$RUN/data/validation.json" OUTPUT="$RUN/policy" LEARNING_RATE=2e-4 ADAFACTOR=false \
+    VALID="$RUN/data/validation.json" OUTPUT="$RUN/policy" \
+    LEARNING_RATE=3e-4 SCHEDULER=constant ADAFACTOR=false \
     BATCH_SIZE="$RESPONSES" MINI_BATCH_SIZE=4 ACCUMULATION=1 PPO_EPOCHS=2 \
     STEPS="$PPO_STEPS" INIT_KL_COEF=0.05 KL_TARGET=6 OUTPUT_MAX_LENGTH=56 SAVE_FREQ=2 \
-    bash "$POLICY/train_slf5k.sh" --lora_target_modules all-linear --lora_last_layers 12 --kl_horizon 200 \
-    --temperature 0.7 \
+    bash "$POLICY/train_slf5k.sh" --lora_target_modules all-linear --lora_last_layers 12 \
+    --kl_horizon 200 --temperature 0.7 \
     --value_learning_rate 1e-3 --detach_value_steps 4 --reward_max_new_tokens 256 \
     --save_total_limit 2 --resume_from_checkpoint auto
 
