@@ -196,7 +196,7 @@ def test_metrics_carry_how_the_replies_were_decoded(tmp_path, capsys):
 
 @pytest.mark.parametrize("inside", [True, False])
 def test_agreement_with_people_counts_only_what_people_marked(inside):
-    """A person marks two words, one of which the reward model calls good; a model's are left out."""
+    """One of the two words that a person marked is right; what a model marked is left out."""
     text = "one two three four"
     gold, predicted = [], []
     for number, annotator in enumerate(("human", "reference")):
