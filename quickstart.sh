@@ -133,7 +133,8 @@ answer() { # MODEL NAME
 stage answers_before "answers before training" answer "$MODEL" before
 
 stage ppo "PPO on span-level rewards" \
-    env POLICY="$MODEL" REWARD_MODEL="$RUN/reward_model/final_merge" DATA="$RUN/data/train.json" \
+    env POLICY="$MODEL" REWARD_MODEL="$RUN/reward_model/final_merge" \
+    RM_METRICS="$RUN/reward_model/metrics.json" DATA="$RUN/data/train.json" \
     VALID="$RUN/data/validation.json" OUTPUT="$RUN/policy" \
     LEARNING_RATE=3e-4 SCHEDULER=constant ADAFACTOR=false \
     BATCH_SIZE="$RESPONSES" MINI_BATCH_SIZE=4 ACCUMULATION=1 PPO_EPOCHS=2 \

@@ -120,6 +120,28 @@ def test_span_and_scalar_credit_pay_the_same_sums(make):
     assert scalar[0].advantages.tolist() == [[1, 1, 1, 1], [-1, -1, 0, 0]]
 
 
+def test_the_length_weight_fades_good_scores_beyond_48_tokens_and_no_others(make):
+    """1 / (1 + e^(n - 54)) of a good score on the n-th sampled token, its exponent at most 6."""
+    made = make(length_weight=True, init_kl_coef=0.0, adap_kl_ctrl=False, whiten="none")
+    scores = [0.0] * 70
+    good, poor = (48, 52, 54, 56, 60, 70), (50, 58)
+    for place in good:
+        scores[place - 1] = 1.0
+    for place in poor:
+        scores[place - 1] = -1.0
+    zeros = torch.zeros(1, 70)
+    judged = [judgement(made, scores)]
+    _, rewards, _ = made.credit(judged, TokenStats(zeros, zeros, zeros, zeros, zeros))
+    found = rewards[0, [place - 1 for place in good]]
+    wanted = torch.tensor([0.9975274, 0.8807971, 0.5, 0.1192029, 0.0024726, 0.0024726])
+    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=0)
+    assert rewards[0, [place - 1 for place in poor]].tolist() == [-1, -1]
+    assert rewards[0].count_nonzero() == len(good) + len(poor)
+    made.args = replace(made.args, length_weight=False)
+    _, plain, _ = made.credit(judged, TokenStats(zeros, zeros, zeros, zeros, zeros))
+    assert plain[0].tolist() == scores
+
+
 def test_rewards_are_scores_minus_the_penalty_and_values_have_their_unit(make):
     made = make(whiten="none", init_kl_coef=0.5, lam=0.9, gamma=1.0)
     judged = [judgement(made, [0.0, 2.0])]

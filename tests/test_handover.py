@@ -126,6 +126,7 @@ def test_2_annotated_records_train_a_reward_model(trees, monkeypatch):
     trees.script(monkeypatch, f"{evaluation}/3_metrics.py")
     measured = trees.json(f"{evaluation}/reward_model_metrics.json")
     assert measured["responses"] == 3
+    assert measured["decoding"]["unconstrained"]["replies"] == 3
 
 
 def test_3_the_reward_model_trains_a_policy(trees, monkeypatch):
@@ -149,6 +150,9 @@ def test_3_the_reward_model_trains_a_policy(trees, monkeypatch):
     assert {"epoch_0_step_1", "epoch_1_step_2", "final"} <= {path.name for path in ckpt.iterdir()}
     steps = [json.loads(line) for line in (ckpt / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in steps] == [1, 2]
+    gate = json.loads((ckpt / "config.json").read_text())["gate"]
+    assert gate[0].startswith("PASS  same model: "), "the metrics of stage 2 are found"
+    assert json.loads((ckpt / "best.json").read_text())["checkpoint"] == "epoch_1_step_2"
     trees.script(monkeypatch, f"{folder}/Evaluation/merge_lora.py")
     trees.script(monkeypatch, f"{folder}/Evaluation/infer_val.py", "--max_new_tokens", "12")
     trees.script(monkeypatch, f"{folder}/Evaluation/metrics.py")

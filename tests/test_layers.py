@@ -22,13 +22,15 @@ LEVELS = {
         parsing alignment places grammar token_table targets records prompts chat text_metrics""",
     "figures and the report": """
         agreement baselines quality reward_quality summary_quality trends report_data report_view
-        report before_after""",
+        report before_after gate""",
     "models": "attention models devices run_folder rollout decoding checkpoint policy",
     "judges": """
         annotators annotators.clauses annotators.evidence annotators.human annotators.lexicon
         annotators.openai_server annotators.reference annotators.reward_model annotators.signals
         annotators.word_lists annotators.wording""",
-    "parts of a stage": "scoring update step_log supervised response_scores watch",
+    "parts of a stage": """
+        scoring update step_log supervised response_scores watch
+        run_checkpoints""",
     "stages": """
         prepare annotate align embedded environment reward_model sft generate metrics trainer""",
 }
@@ -47,7 +49,7 @@ MAY_BE_HEAVY = {
         "checkpoint",
         "policy",
     ),
-    *("scoring", "update", "step_log", "supervised", "annotators.reward_model"),
+    *("scoring", "update", "step_log", "supervised", "annotators.reward_model", "run_checkpoints"),
     *("reward_model", "sft", "generate", "trainer"),
 }
 MAX_FILE_LINES = 320

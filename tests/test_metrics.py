@@ -16,6 +16,7 @@ from text2grad.baselines import (
     spans_of_labels,
 )
 from text2grad.config import PolicyMetricsConfig, RewardMetricsConfig
+from text2grad.files import sha256_file
 from text2grad.metrics import evaluate_reward_model, evaluate_summaries
 from text2grad.reward_quality import reward_model_report
 from text2grad.schema import Feedback, Record, Span, Unparseable, UserError
@@ -173,6 +174,42 @@ def test_evaluate_reward_model_reads_what_inference_wrote(tmp_path, capsys):
     evaluate_reward_model(args)
     report = json.loads((tmp_path / "out.json").read_text())
     assert report["parse"] == {"rate": 0.0, "unparseable": {"no prediction": 1}, "repairs": {}}
+
+
+def test_metrics_carry_how_the_replies_were_decoded(tmp_path, capsys):
+    source = write(tmp_path / "in.json", inferred_rows())
+    free = {"replies": 2, "parse_rate": 0.5, "quotes": 4, "unmatched_rate": 0.25}
+    facts = {"output_sha256": sha256_file(source), "constrained": True, "unconstrained": free}
+    write(tmp_path / "in.decoding.json", facts)
+    args = RewardMetricsConfig(
+        input_file=source, output_file=str(tmp_path / "out.json"), train_file=""
+    )
+    evaluate_reward_model(args)
+    assert json.loads((tmp_path / "out.json").read_text())["decoding"] == facts
+    printed = capsys.readouterr().out
+    assert "2 of them: 50.0% readable, 25.0% of 4 quotes not in the response" in printed
+    write(tmp_path / "in.json", inferred_rows()[:1])  # the facts are those of the file before
+    evaluate_reward_model(args)
+    assert json.loads((tmp_path / "out.json").read_text())["decoding"] == {}
+    assert "in.decoding.json is of another file than in.json" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_agreement_with_people_counts_only_what_people_marked(inside):
+    """One of the two words that a person marked is right; what a model marked is left out."""
+    text = "one two three four"
+    gold, predicted = [], []
+    for number, annotator in enumerate(("human", "reference")):
+        provenance = {"annotation": {"annotator": annotator}}
+        fields = {"gold": provenance} if inside else provenance
+        spans = span(text, "one two", "good")
+        gold.append(replace(record(number, text, spans), fields=fields))
+        predicted.append(record(number, text, Span("two" if number == 0 else "one two", "good")))
+    report = reward_model_report(gold, predicted, [], TASK)
+    assert report["human"] == {"responses": 1, "sign_accuracy": 0.5}
+    assert report["systems"]["reward_model"]["tokens"]["sign_accuracy"] == 0.75
+    report = reward_model_report(gold[1:], predicted, [], TASK)
+    assert report["human"] == {"responses": 0, "sign_accuracy": None}
 
 
 # -- summaries

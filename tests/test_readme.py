@@ -62,7 +62,7 @@ def test_handover_table_lists_the_defaults():
         script = next(s for s in SCRIPTS if s.name == script_cell.strip("`"))
         args = load_args(script)()
         named = [p.strip("` ") for p in paths.split(",")]
-        keys = ("output_dir", "output_path", "save_dir", "data_dir", "lora_model")
+        keys = ("output_dir", "output_path", "output_file", "save_dir", "data_dir", "lora_model")
         places = [getattr(args, key) for key in keys if getattr(args, key, "")]
         roots = [str((script.parent / place).resolve().relative_to(ROOT)) for place in places]
         for path in named:

@@ -1,11 +1,13 @@
 import json
 import resource
+import shutil
 import signal
 
 import pytest
 import torch
 from peft import PeftModel
 from policy_runs import (
+    FakeCritic,
     comparable,
     rows_of,
     trained_weights,
@@ -141,3 +143,91 @@ def test_the_final_policy_loads_in_plain_libraries(make, policy_files):
     assert not missing.missing_keys
     assert head.linear.weight.abs().max() > 0
     assert torch.equal(head.linear.weight, made.policy.value_head.linear.weight)
+
+
+# -- the best checkpoint
+
+
+def with_scores(made, *scores):
+    """Let the validations of a run say these scores, the first at its first step."""
+    made.validate = lambda: {"valid_score": scores[made.step_number - 1]}
+    return made
+
+
+def steps_kept(made):
+    return sorted(int(path.name.rpartition("_")[2]) for path in made.output_dir.glob("epoch_*"))
+
+
+def marker(made):
+    return json.loads((made.output_dir / "best.json").read_text())
+
+
+@pytest.fixture
+def valid(make, policy_files):
+    """Builds a trainer that validates at every step."""
+    flags = {"valid_data_file_path": policy_files[1], "eval_steps": 1}
+    return lambda **changes: make(**flags | changes)
+
+
+def test_the_best_checkpoint_is_written_kept_and_named(valid, capsys):
+    made = with_scores(valid(steps=5, save_total_limit=1), -0.5, 0.25, 0.1, None, 0.25)
+    made.train()
+    assert steps_kept(made) == [2, 5]  # the best one, and the newest
+    wanted = {"step": 2, "valid_score": 0.25, "checkpoint": "epoch_0_step_2"}
+    assert marker(made) == wanted
+    path = made.output_dir / "epoch_0_step_2"
+    assert f"best validation score +0.2500 at step 2: {path}\n" in capsys.readouterr().out
+    best = load_file(path / "adapter_model.safetensors")
+    last = load_file(made.output_dir / "epoch_2_step_5" / "adapter_model.safetensors")
+    assert any(not torch.equal(best[name], last[name]) for name in best)
+
+
+def test_a_resumed_run_keeps_the_best(valid):
+    flags = {"save_total_limit": 1, "save_freq": 1}
+    with_scores(valid(steps=3, **flags), 0.1, 0.5, 0.2).train()
+    resumed = valid(steps=5, resume_from_checkpoint="auto", **flags)
+    with_scores(resumed, None, None, None, 0.4, 0.3).train()
+    assert steps_kept(resumed) == [2, 5]
+    assert marker(resumed)["step"] == 2
+
+
+def test_the_best_of_steps_that_are_done_again_is_forgotten(valid):
+    made = with_scores(valid(steps=3, save_freq=1), 0.1, 0.2, 0.9)
+    made.train()
+    back = valid(steps=3, resume_from_checkpoint=str(made.output_dir / "epoch_0_step_2"))
+    with_scores(back, None, None, 0.0).train()
+    assert marker(back)["step"] == 2
+    again = valid(steps=3, resume_from_checkpoint=str(made.output_dir / "epoch_0_step_1"))
+    with_scores(again, None, 0.15, 0.05).train()
+    assert marker(again) == {"step": 2, "valid_score": 0.15, "checkpoint": "epoch_0_step_2"}
+
+
+def test_a_best_that_was_removed_is_not_named(valid, capsys):
+    made = with_scores(valid(steps=2), 0.5, 0.1)
+    made.train()
+    shutil.rmtree(made.output_dir / "epoch_0_step_1")
+    resumed = valid(steps=3, resume_from_checkpoint="auto")
+    with_scores(resumed, None, None, None).train()
+    assert not (made.output_dir / "best.json").exists()
+    assert capsys.readouterr().out.count("best validation score") == 1
+
+
+def test_a_validation_without_readable_critiques_is_no_best(valid):
+    critic = FakeCritic(fails=lambda record: True)
+    made = valid(critic=critic, steps=1, eval_samples=2)
+    made.train()
+    (row,) = rows_of(made.output_dir)
+    assert row["valid_parse_rate"] == 0
+    assert "valid_score" not in row
+    assert not (made.output_dir / "best.json").exists()
+
+
+def test_the_best_score_is_the_validation_of_its_step(valid):
+    made = valid(steps=2, eval_samples=2)
+    made.train()
+    rows = rows_of(made.output_dir)
+    best = max(rows, key=lambda row: row["valid_score"])
+    assert (marker(made)["step"], marker(made)["valid_score"]) == (
+        best["step"],
+        best["valid_score"],
+    )

@@ -9,9 +9,11 @@ from transformers import AutoModelForCausalLM
 
 from text2grad.annotators.reward_model import RewardModelAnnotator
 from text2grad.config import MergeConfig, RewardInferConfig
+from text2grad.files import sha256_file
 from text2grad.models import merge_lora
 from text2grad.parsing import read_feedback, reasons
 from text2grad.reward_model import infer_reward_model
+from text2grad.run_folder import weights_sha256
 from text2grad.schema import Feedback, Record, UserError
 from text2grad.tasks import get_task
 
@@ -132,8 +134,14 @@ def test_judged_rows_keep_the_record_and_move_its_annotation(base, tmp_path):
     assert out[1]["note"] == "kept"
     assert "annotations" not in out[1]
     assert "gold" not in out[2]
-    rates = json.loads((tmp_path / "out.decoding.json").read_text())
-    assert rates["rejected_share"] > 0
+    facts = json.loads((tmp_path / "out.decoding.json").read_text())
+    assert facts["rejected_share"] > 0
+    assert facts["constrained"] is True
+    assert (facts["reward_model"], facts["reward_model_sha256"]) == (base, weights_sha256(base))
+    assert facts["output_sha256"] == sha256_file(tmp_path / "out.json")
+    free = facts["unconstrained"]
+    assert free["replies"] == 3
+    assert free["parse_rate"] == 1 - sum(free["reasons"].values()) / 3
 
 
 def test_unconstrained_replies_that_are_no_feedback_are_rows_with_the_reason(base, tmp_path):
@@ -149,7 +157,9 @@ def test_unconstrained_replies_that_are_no_feedback_are_rows_with_the_reason(bas
         assert "textual_feedback" not in one
         assert one["gold"]["textual_feedback"] == "It keeps the main point."
         assert one["reply"]
-    assert not (tmp_path / "out.decoding.json").exists()
+    facts = json.loads((tmp_path / "out.decoding.json").read_text())
+    assert facts["constrained"] is False
+    assert "rejected_share" not in facts
 
 
 def test_a_sample_of_the_records_can_be_judged(base, tmp_path):

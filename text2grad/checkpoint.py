@@ -174,11 +174,12 @@ def set_aside_later(output_dir: str | Path, step: int) -> None:
             print(f"{path.name} is after step {step}: renamed to {aside.name}")
 
 
-def prune_checkpoints(output_dir: str | Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints; 0 keeps all."""
+def prune_checkpoints(output_dir: str | Path, keep: int, spared: str = "") -> None:
+    """Remove all but the newest `keep` checkpoints and the one named `spared`; 0 keeps all."""
     if keep:
         for path in list_checkpoints(output_dir)[:-keep]:
-            shutil.rmtree(path)
+            if path.name != spared:
+                shutil.rmtree(path)
 
 
 def list_checkpoints(output_dir: str | Path) -> list[Path]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from text2grad.agreement import Units, token_units, word_units
-from text2grad.files import write_json
+from text2grad.files import sha256_file, write_json
 from text2grad.parsing import read_feedback
 from text2grad.records import FieldNames, read_records
+from text2grad.report_data import read_object
 from text2grad.response_scores import with_scores
-from text2grad.reward_quality import reward_model_report
+from text2grad.reward_quality import decoding_path, reward_model_report
 from text2grad.schema import Feedback, Record, Unparseable, UserError
 from text2grad.summary_quality import summary_report
 from text2grad.tables import interval_text, text_table
@@ -48,6 +50,7 @@ def evaluate_reward_model(args: RewardMetricsConfig) -> None:
     if args.tokenizer:
         units, unit = _read_units(args.tokenizer), "tokens"
     report = reward_model_report(gold, predicted, train, task, units, unit, args.seed)
+    report["decoding"] = _read_decoding(args.input_file)
     write_json(args.output_file, report, "--output_file")
     print(reward_model_table(report))
     print(f"all figures: {args.output_file}")
@@ -117,6 +120,16 @@ def summary_table(report: Mapping[str, Any]) -> str:
     return text_table([title, "before", "after", "change", "95 % interval"], rows)
 
 
+def _read_decoding(path: str) -> dict[str, Any]:
+    """What `2_infer.py` wrote beside this file about its replies, {} if nothing."""
+    beside = decoding_path(path)
+    facts = read_object(beside, "--input_file")
+    if facts and facts.get("output_sha256") != sha256_file(path):
+        print(f"{beside} is of another file than {Path(path).name}: left out; run 2_infer.py again")
+        return {}
+    return facts
+
+
 def _read_units(tokenizer: str) -> Units:
     from transformers import AutoTokenizer  # seconds to import
 
@@ -167,6 +180,7 @@ def _reply_lines(report: Mapping[str, Any]) -> str:
         + (f", {report['without_gold']} without gold left out" if report["without_gold"] else ""),
         f"replies: {parse['rate']:.1%} readable{_counts(parse['unparseable'], 'unreadable')}"
         f"{_counts(mended(parse['repairs']), 'mended')}",
+        *_unconstrained_lines(report.get("decoding") or {}),
         f"quotes: {quotes['quotes']}, {_percent(quotes['unmatched_rate'])} not in the response "
         f"(gold: {gold['quotes']}, {_percent(gold['unmatched_rate'])})",
     ]
@@ -177,6 +191,16 @@ def _critique_table(critiques: Mapping[str, Mapping[str, float | None]]) -> str:
     kinds = list(next(iter(critiques.values())))
     rows = [[name, *scores.values()] for name, scores in critiques.items()]
     return text_table(["critiques", *kinds], rows)
+
+
+def _unconstrained_lines(decoding: Mapping[str, Any]) -> list[str]:
+    free = decoding.get("unconstrained")
+    if not free:
+        return []
+    return [
+        f"without the grammar, {free['replies']} of them: {free['parse_rate']:.1%} readable, "
+        f"{free['unmatched_rate']:.1%} of {free['quotes']} quotes not in the response"
+    ]
 
 
 def _counts(counts: Mapping[str, int], title: str) -> str:

@@ -13,12 +13,13 @@ import torch
 from text2grad.alignment import locate_spans
 from text2grad.annotators.reward_model import RewardModelAnnotator
 from text2grad.chat import PromptRenderer
-from text2grad.files import check_writable, write_json, write_rows
+from text2grad.files import check_writable, sha256_file, write_json, write_rows
 from text2grad.models import load_tokenizer, quiet_libraries
 from text2grad.parsing import CONTAINERS, WORD_SCORES_KEY, target_json
 from text2grad.records import annotated_row, read_records
 from text2grad.replies import plain_key
-from text2grad.run_folder import write_run_config
+from text2grad.reward_quality import decoding_path
+from text2grad.run_folder import weights_sha256, write_run_config
 from text2grad.schema import Feedback, Record, Unparseable, UserError
 from text2grad.supervised import (
     Dropped,
@@ -180,16 +181,35 @@ def infer_reward_model(args: RewardInferConfig) -> None:
     parsed = sum(isinstance(one, Feedback) for one in said)
     seconds = time.perf_counter() - started
     print(f"{parsed} of {len(rows)} replies parsed, {seconds:.0f} s: {args.output_path}")
-    if args.constrained_decoding:
-        figures: dict[str, Any] = dict(annotator.rates())
-        if args.unconstrained_samples:
-            free = annotator.unconstrained_rates(records[: args.unconstrained_samples])
-            figures["unconstrained"] = free
-            print(
-                f"without the grammar, {free['replies']} of them: {free['parse_rate']:.0%} parsed, "
-                f"{free['unmatched_rate']:.0%} of {free['quotes']} quotes not in the response"
-            )
-        write_json(Path(args.output_path).with_suffix(".decoding.json"), figures)
+    facts = decoding_facts(args, annotator, records)
+    write_json(decoding_path(args.output_path), facts, "--output_path")
+
+
+def decoding_facts(
+    args: RewardInferConfig, annotator: RewardModelAnnotator, records: Sequence[Record]
+) -> dict[str, Any]:
+    """Who wrote the replies of `--output_path`, and how; without it their rates say little.
+
+    Under the grammar every reply parses and every quote is in the response, so that some of the
+    records are judged once more without it.
+    """
+    facts: dict[str, Any] = {
+        "reward_model": args.model_path,
+        "reward_model_sha256": weights_sha256(args.model_path),
+        "output_sha256": sha256_file(args.output_path),
+        "constrained": args.constrained_decoding,
+    }
+    if not args.constrained_decoding:
+        return facts
+    facts |= annotator.rates()
+    if args.unconstrained_samples:
+        free = annotator.unconstrained_rates(records[: args.unconstrained_samples])
+        facts["unconstrained"] = free
+        print(
+            f"without the grammar, {free['replies']} of them: {free['parse_rate']:.0%} parsed, "
+            f"{free['unmatched_rate']:.0%} of {free['quotes']} quotes not in the response"
+        )
+    return facts
 
 
 def judged_row(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,11 @@ from text2grad.tasks import TaskSpec
 
 REWARD_MODEL = "reward_model"
 SpanTuple = tuple[Span, ...]
+
+
+def decoding_path(judged: str | Path) -> Path:
+    """Where `2_infer.py` says how the replies of its output `judged` were decoded."""
+    return Path(judged).with_suffix(".decoding.json")
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,7 @@ def reward_model_report(
         "parse": _parse_counts(cases),
         "quotes": _quote_counts([span for case in cases for span in case.predicted or ()]),
         "critique": _critique_rouge(cases, train_records),
+        "human": _human_agreement(cases, counts[REWARD_MODEL], task),
         "unit": unit_name,
         "systems": systems,
     }
@@ -164,6 +171,22 @@ def _span_scores(
         half[label.name]["mean_iou"] = total.mean_iou
         exact[label.name] = precision_recall(total.exact, total.gold, total.predicted)
     return {"spans": half, "spans_exact": exact}
+
+
+def _human_agreement(cases: Sequence[Case], tables: np.ndarray, task: TaskSpec) -> dict[str, Any]:
+    """Sign accuracy on the responses that a person marked, None where there are none."""
+    by_person = np.array([_annotator(case.record) == "human" for case in cases])
+    return {
+        "responses": int(by_person.sum()),
+        "sign_accuracy": sign_accuracy(tables[by_person].sum(axis=0), task),
+    }
+
+
+def _annotator(record: Record) -> str:
+    """Who gave a record its gold: in the output of `2_infer.py` that moved under "gold"."""
+    row = record.fields.get("gold", record.fields)
+    provenance = row.get("annotation") if isinstance(row, Mapping) else None
+    return provenance.get("annotator", "") if isinstance(provenance, Mapping) else ""
 
 
 def _critique_rouge(

@@ -43,7 +43,8 @@ def step_metrics(
 
     Returns:
         Among others `score` (sum of the token scores, mean over judged responses),
-        `score_per_token`, `reward` (score minus KL penalty, summed likewise), `kl_per_token`,
+        `score_per_token`, `reward` (score minus KL penalty, summed likewise) and its deviation
+        between responses, `kl_per_token`,
         `entropy` (nats per token) and seconds and tokens per second of each phase.
     """
     mask = credit.mask
@@ -51,11 +52,13 @@ def step_metrics(
     totals = [sum(one.scores) for one in judged if one.scores is not None]
     n_judged = max(len(totals), 1)
     n_scores = max(sum(len(one.scores) for one in judged if one.scores is not None), 1)
+    earned = (rewards * mask).sum(1)[mask.any(1)]
     tokens = sum(lengths)
     row: dict[str, Any] = {
         "score": sum(totals) / n_judged,
         "score_per_token": sum(totals) / n_scores,
         "reward": (rewards * mask).sum().item() / n_judged,
+        "reward_deviation": earned.std().item() if len(earned) > 1 else 0.0,
         "kl_per_token": masked_mean(kl, mask).item(),
         "entropy": masked_mean(stats.entropy, mask).item(),
         "explained_variance": explained_variance(stats.values, credit.returns, mask).item(),

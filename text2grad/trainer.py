@@ -12,21 +12,10 @@ from tqdm import tqdm
 from text2grad import ppo_math
 from text2grad.alignment import TokenBytes
 from text2grad.chat import PromptRenderer
-from text2grad.checkpoint import (
-    check_flags,
-    checkpoint_name,
-    find_checkpoint,
-    list_checkpoints,
-    load_policy,
-    load_state,
-    prune_checkpoints,
-    save_checkpoint,
-    save_policy,
-    set_aside_later,
-)
 from text2grad.devices import start_accelerator
 from text2grad.files import check_writable
-from text2grad.models import eos_ids, load_tokenizer, quiet_libraries, replace_folder
+from text2grad.gate import pass_gate
+from text2grad.models import eos_ids, load_tokenizer, quiet_libraries
 from text2grad.policy import build_optimizer, build_policy
 from text2grad.ppo_state import AdaptiveKL, FixedKL, ReturnScale
 from text2grad.prompts import PromptOrder, read_prompts
@@ -38,6 +27,7 @@ from text2grad.rollout import (
     score_tokens_of,
     split_micro_batches,
 )
+from text2grad.run_checkpoints import RunCheckpoints
 from text2grad.run_folder import MetricsFile, write_run_config
 from text2grad.schema import Record, UserError
 from text2grad.scoring import (
@@ -51,7 +41,7 @@ from text2grad.scoring import (
 from text2grad.step_log import Stopwatch, length_figures, sample_rows, step_metrics
 from text2grad.tasks import get_task
 from text2grad.update import Credit, Updater
-from text2grad.watch import CritiqueWatch
+from text2grad.watch import RunWatch
 
 if TYPE_CHECKING:
     from text2grad.config import PolicyConfig
@@ -85,6 +75,8 @@ class Text2GradTrainer:
             valid = read_prompts(args.valid_data_file_path, args, "--valid_data_file_path")
             self.valid_prompts = valid[: args.eval_samples]
         self.accelerator = start_accelerator(args)
+        self.facts: dict[str, Any] = critic_facts(args)
+        self.facts["gate"] = pass_gate(args, self.facts, self.accelerator.is_main_process)
         self.tokenizer = load_tokenizer(args.base_model_name, "--base_model_name")
         template = self.task.prompt_template("policy", args.prompt_file)
         self.renderer = PromptRenderer(self.tokenizer, template, args.prompt_max_length)
@@ -97,19 +89,32 @@ class Text2GradTrainer:
         kl = AdaptiveKL(args.init_kl_coef, args.kl_target, args.kl_horizon)
         self.kl = kl if args.adap_kl_ctrl else FixedKL(args.init_kl_coef)
         self.return_scale = ReturnScale()
-        self.step_number, self.watch = 0, CritiqueWatch(args)
+        self.step_number, self.watch = 0, RunWatch(args)
+        parts = {
+            "optimizer": self.optimizer,
+            "scheduler": self.scheduler,
+            "kl": self.kl,
+            "return_scale": self.return_scale,
+            "watch": self.watch,
+        }
+        self.checkpoints = RunCheckpoints(
+            args, self.accelerator, self.policy, self.tokenizer, parts
+        )
 
     # -- the run
 
     def train(self) -> None:
-        """Run all steps; the last one is always saved."""
+        """Run all steps; the last one is always saved, and so is the best validation so far.
+
+        Raises:
+            UserError: most critiques stayed unparseable; the last step is saved.
+        """
         accelerator, total = self.accelerator, self.total_steps
         torch.manual_seed(self.args.seed + accelerator.process_index)
-        resumed = self._resume()
+        resumed, self.step_number = self.checkpoints.resume()
         if accelerator.is_main_process:
             data = {"data_file_path": self.args.data_file_path}
-            facts = {"resumed_from": resumed, **critic_facts(self.args)}
-            write_run_config(self.output_dir, self.args, data, **facts)
+            write_run_config(self.output_dir, self.args, data, resumed_from=resumed, **self.facts)
             self.metrics = MetricsFile(self.output_dir / "metrics.jsonl", self.step_number)
             self.samples = MetricsFile(self.output_dir / "samples.jsonl", self.step_number)
         with tqdm(total=total, initial=self.step_number, desc="PPO", unit="step") as bar:
@@ -120,9 +125,15 @@ class Text2GradTrainer:
                 accelerator.log(figures, step=self.step_number)
                 bar.set_postfix(score=f"{row['score']:+.2f}", kl=f"{row['kl']:.2f}")
                 bar.update()
-                if self.step_number % self.args.save_freq == 0 or self.step_number == total:
-                    self.save()
-        self._save_final()
+                stop, valid_score = self.watch.reason_to_stop, row.get("valid_score")
+                due = self.step_number % self.args.save_freq == 0 or self.step_number == total
+                if due or stop or self.checkpoints.is_best(valid_score):
+                    self.save(valid_score)
+                if stop:
+                    raise UserError(stop)
+        self.checkpoints.save_final()
+        if accelerator.is_main_process and self.checkpoints.best:
+            print(self.checkpoints.summary())
         accelerator.end_training()
 
     def step(self, records: Sequence[Record]) -> dict[str, Any]:
@@ -152,10 +163,10 @@ class Text2GradTrainer:
         self.kl.update(kl_nats, int(n_judged))
         if self.valid_prompts and self.step_number % self.args.eval_steps == 0:
             row |= self.validate()
+        row["warnings"] = self._watch(judged, row)
         if self.accelerator.is_main_process:
             self.metrics.append(row)
             self.samples.append(*sample_rows(self.step_number, judged, credit, rewards, kl))
-        self._watch(judged, row)
         return row
 
     # -- the method
@@ -208,71 +219,34 @@ class Text2GradTrainer:
         return credit, rewards, kl
 
     def validate(self) -> dict[str, float]:
-        """Greedy answers to the validation prompts, judged by the critic."""
+        """Greedy answers to the validation prompts, judged by the critic.
+
+        Returns:
+            `valid_score`, the mean score per token, is left out where no critique was readable.
+        """
         prompts = [self.renderer.render(r.origin, prompt=r.prompt).ids for r in self.valid_prompts]
         greedy = self._sampling(temperature=0.0)
         responses, size = [], max(self.args.batch_size, self.args.reward_batch_size)
         for start in range(0, len(prompts), size):
             responses += sample_responses(self.policy.lm, prompts[start : start + size], greedy)
         judged = self.critique(self.valid_prompts, responses)
-        scores = [sum(one.scores) / max(len(one.scores), 1) for one in judged if one.scores]
-        return {
-            "valid_score": sum(scores) / max(len(scores), 1),
+        row = {
             "valid_parse_rate": critique_health(judged)["parse_rate"],
             "valid_response_tokens": sum(map(len, responses)) / len(responses),
         }
+        # over all processes, which must agree on whether this is the best checkpoint
+        scores = [sum(one.scores) / len(one.scores) for one in judged if one.scores]
+        n_scores = self._sum(torch.tensor(len(scores)))
+        if n_scores:
+            row["valid_score"] = self._sum(torch.tensor(sum(scores))) / n_scores
+        return row
 
     # -- state
 
-    def save(self) -> None:
-        """Write a checkpoint from which training goes on bit by bit."""
+    def save(self, valid_score: float | None = None) -> None:
+        """Write a checkpoint; `valid_score` is that of this step's validation."""
         epoch = self.order.epoch_of(self.step_number - 1)
-        if self.accelerator.is_main_process:
-            save_checkpoint(
-                self.output_dir / checkpoint_name(epoch, self.step_number),
-                self._write_weights,
-                {"step": self.step_number, "flags": self.args.bound_flags()},
-                self._resumable(),
-            )
-            prune_checkpoints(self.output_dir, self.args.save_total_limit)
-        self.accelerator.wait_for_everyone()
-
-    def _save_final(self) -> None:
-        if self.accelerator.is_main_process:
-            with replace_folder(self.output_dir / "final") as folder:
-                self._write_weights(folder)
-        self.accelerator.wait_for_everyone()
-
-    def _write_weights(self, folder: Any) -> None:
-        save_policy(folder, self.policy.lm, self.policy.value_head, self.tokenizer)
-
-    def _resumable(self) -> dict[str, Any]:
-        return {
-            "optimizer": self.optimizer,
-            "scheduler": self.scheduler,
-            "kl": self.kl,
-            "return_scale": self.return_scale,
-            "watch": self.watch,
-        }
-
-    def _resume(self) -> str:
-        wanted = self.args.resume_from_checkpoint
-        path = find_checkpoint(self.output_dir, wanted)
-        if path is None:
-            if not wanted and list_checkpoints(self.output_dir):
-                raise UserError(
-                    f"--output_dir {self.output_dir}: holds the checkpoints of another run; go on "
-                    "with it by --resume_from_checkpoint auto, or choose another folder"
-                )
-            return ""
-        check_flags(path, self.args.bound_flags())
-        load_policy(path, self.policy.lm, self.policy.value_head)
-        state = load_state(path, self._resumable())
-        if self.accelerator.is_main_process:
-            set_aside_later(self.output_dir, state["step"])
-        self.step_number = state["step"]
-        print(f"going on from {path}")
-        return str(path)
+        self.checkpoints.save(epoch, self.step_number, valid_score)
 
     # -- small parts
 
@@ -310,10 +284,9 @@ class Text2GradTrainer:
     def _sum(self, value: Tensor) -> float:
         return self.accelerator.reduce(value.double().to(self.accelerator.device), "sum").item()
 
-    def _watch(self, judged: Sequence[Judged], row: Mapping[str, Any]) -> None:
+    def _watch(self, judged: Sequence[Judged], row: Mapping[str, Any]) -> list[str]:
         failed = self._sum(torch.tensor(sum(one.scores is None for one in judged)))
-        try:
-            self.watch.update(failed / self.args.batch_size, row)
-        except UserError:
-            self.save()
-            raise
+        found = self.watch.update(row, failed / self.args.batch_size)
+        for text in found if self.accelerator.is_main_process else ():
+            tqdm.write(f"warning: step {self.step_number}: {text}")
+        return found

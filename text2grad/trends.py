@@ -15,11 +15,12 @@ HIGH_REJECTED_SHARE = 0.3
 HIGH_REMOVED_MASS = 0.3
 KL_OVER_TARGET = 2.0
 LENGTH_CHANGE = 2.0
+MOST_WATCH_WARNINGS = 20
 
 
 def find_warnings(data: ReportData) -> list[str]:
     """What a careful reader would want to be told."""
-    return [*_run_warnings(data), *_quality_warnings(data)]
+    return [*_run_warnings(data), *_quality_warnings(data), *_watch_warnings(data.steps)]
 
 
 def column(steps: Sequence[Row], key: str) -> list[float | None]:
@@ -101,6 +102,14 @@ def _trend_warnings(steps: Sequence[Row]) -> list[str]:
     if broken:
         found.append(f"Not finite in some steps: {', '.join(broken)}.")
     return found
+
+
+def _watch_warnings(steps: Sequence[Row]) -> list[str]:
+    """What the watches said while the run was going on."""
+    found = [f"Step {row['step']}: {text}." for row in steps for text in row.get("warnings") or ()]
+    more = len(found) - MOST_WATCH_WARNINGS
+    rest = [f"{more} more warnings are in metrics.jsonl."] if more > 0 else []
+    return found[:MOST_WATCH_WARNINGS] + rest
 
 
 def _quality_warnings(data: ReportData) -> list[str]:

@@ -17,6 +17,7 @@ class Args(PolicyConfig):
 
     task: str = "slf5k"
     reward_model_name: str = "../../NL_Reward_Model/SLF5K/ckpt/llama31-8B-slf5k/final_merge"
+    reward_model_metrics: str = "../../NL_Reward_Model/SLF5K/Evaluation/reward_model_metrics.json"
     data_file_path: str = "../../RM_Data_Anno/SLF5K/data/train.json"
     valid_data_file_path: str = "../../RM_Data_Anno/SLF5K/data/validation.json"
     output_dir: str = "ckpt/text2grad_slf5k"

@@ -7,6 +7,7 @@ ROOT=../..
 
 POLICY=${POLICY:-meta-llama/Llama-3.1-8B-Instruct}
 REWARD_MODEL=${REWARD_MODEL:-../../NL_Reward_Model/SLF5K/ckpt/llama31-8B-slf5k/final_merge}
+RM_METRICS=${RM_METRICS:-../../NL_Reward_Model/SLF5K/Evaluation/reward_model_metrics.json}
 DATA=${DATA:-../../RM_Data_Anno/SLF5K/data/train.json}
 VALID=${VALID:-../../RM_Data_Anno/SLF5K/data/validation.json}
 OUTPUT=${OUTPUT:-ckpt/text2grad_slf5k}
@@ -35,6 +36,7 @@ SEED=${SEED:-42}
 ${DRY_RUN:+echo} "$PYTHON" train_slf5k.py \
     --base_model_name "$POLICY" \
     --reward_model_name "$REWARD_MODEL" \
+    --reward_model_metrics "$RM_METRICS" \
     --data_file_path "$DATA" \
     --valid_data_file_path "$VALID" \
     --output_dir "$OUTPUT" \

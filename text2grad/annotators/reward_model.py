@@ -95,10 +95,11 @@ class RewardModelAnnotator:
         self.task, self.constrained, self.batch_size = task, constrained, batch_size
         self.max_new_tokens = max_new_tokens
         if max_tokens:
-            self.max_new_tokens = min(max_new_tokens, max_tokens - prompt_max_tokens)
-            if self.max_new_tokens < MIN_REPLY:
+            room = max_tokens - prompt_max_tokens
+            self.max_new_tokens = min(max_new_tokens, room)
+            if room < MIN_REPLY:
                 raise UserError(
-                    f"--max_length {max_tokens} leaves {self.max_new_tokens} tokens for a reply "
+                    f"--max_length {max_tokens} leaves {room} tokens for a reply "
                     f"after {prompt_flag} {prompt_max_tokens}; at least {MIN_REPLY} are needed"
                 )
         self.temperature = temperature

@@ -48,6 +48,10 @@ class PolicyConfig:
     """adapter merged into the policy before training, for example that of train_sft.py"""
     reward_model_name: str = "../../NL_Reward_Model/SLF5K/ckpt/llama31-8B-slf5k/final_merge"
     """reward model: merged, or an adapter"""
+    reward_model_metrics: str = "../../NL_Reward_Model/SLF5K/Evaluation/reward_model_metrics.json"
+    """what 3_metrics.py wrote about the reward model, checked before the first step; "" for none"""
+    require_rm_gate: bool = False
+    """refuse to start unless every check of the reward model passes"""
     feedback_source: Literal["reward_model", "reference"] = "reward_model"
     """who judges the samples: the reward model, or the reference annotator directly"""
     dtype: Dtype = "auto"
@@ -83,11 +87,11 @@ class PolicyConfig:
     save_freq: int = 10
     """steps between checkpoints; the last step is always saved"""
     save_total_limit: int = 0
-    """checkpoints kept, 0 for all"""
+    """checkpoints kept beside the best one, 0 for all"""
     resume_from_checkpoint: str = ""
     """a checkpoint, or auto for the newest whole one in --output_dir"""
     eval_steps: int = 0
-    """steps between validations by the reward model, 0 for none"""
+    """steps between validations by the reward model, 0 for none; the best checkpoint is kept"""
     eval_samples: int = 64
     """prompts per validation"""
     seed: int = 42
@@ -128,6 +132,28 @@ class PolicyConfig:
     """share of unparseable critiques in a step that counts as a bad step"""
     max_bad_steps: int = 5
     """bad steps in a row that stop the run"""
+    # watches: each warns when the last --watch_steps steps leave a bound
+    watch_steps: int = 8
+    """steps that a watch looks back over"""
+    max_unmatched_rate: float = 0.05
+    """share of the quotes that are not in their response"""
+    min_coverage: float = 0.02
+    """share of the tokens that a quote scores, at least"""
+    max_coverage: float = 0.98
+    """share of the tokens that a quote scores, at most"""
+    max_sign_share: float = 0.95
+    """share of the scored tokens with the same sign"""
+    max_rejected_share: float = 0.3
+    """share of the critique's tokens that constrained decoding chose against the reward model"""
+    max_removed_mass: float = 0.3
+    """probability that constrained decoding took away, per token"""
+    max_reward_swing: float = 3.0
+    """median change of the reward from step to step, where it goes to and fro, in units of what
+    the sampling of a batch explains"""
+    max_length_growth: float = 1.5
+    """length of the responses against the first --watch_steps steps"""
+    max_kl_ratio: float = 2.0
+    """KL against --kl_target"""
     # credit
     credit_assignment: Literal["span", "scalar"] = "span"
     """span: Text2Grad; scalar: the same scores as one reward on the last token"""
@@ -213,7 +239,13 @@ class PolicyConfig:
         at_least(self, 1, "max_bad_steps", "lora_r")
         at_least(self, 0, "save_total_limit", "lora_last_layers", "weight_decay", "warmup_steps")
         above(self, 0, "max_grad_norm")
-        fraction(self, "gamma", "lam", "max_unparseable_share")
+        fraction(self, "gamma", "lam", "max_unparseable_share", "max_unmatched_rate")
+        fraction(self, "min_coverage", "max_coverage", "max_sign_share")
+        fraction(self, "max_rejected_share", "max_removed_mass")
+        at_least(self, 4, "watch_steps")
+        above(self, 0, "max_reward_swing", "max_length_growth", "max_kl_ratio")
+        if self.require_rm_gate and not self.reward_model_metrics:
+            raise UserError("--require_rm_gate true: needs --reward_model_metrics")
         update = self.mini_batch_size * self.gradient_accumulation_steps
         if self.batch_size % update:
             raise UserError(

@@ -108,7 +108,7 @@ class RewardInferConfig:
     """tokens of the reply"""
     temperature: float = 0.0
     """sampling temperature without constrained decoding, which is greedy"""
-    unconstrained_samples: int = 0
+    unconstrained_samples: int = 64
     """records judged a second time without the grammar, to report parse and match rates"""
     max_samples: int = 500
     """records to judge, 0 for all"""
