@@ -19,13 +19,15 @@ LEVELS = {
     "flags and text": """
         config config.annotation config.checks config.evaluation config.launch config.policy
         config.reward_model config.training tasks tasks.slf5k tasks.spec locate word_scores replies
-        parsing alignment places grammar token_table targets records responses prompts chat text_metrics""",
+        parsing alignment places grammar token_table targets records responses prompts
+        chat text_metrics""",
     "figures and the report": """
-        agreement baselines quality reward_quality summary_quality verdicts trends report_data report_view
-        report before_after""",
+        agreement baselines quality reward_quality summary_quality verdicts trends report_data
+        report_view report before_after""",
     "models": "attention models devices run_folder rollout decoding checkpoint policy",
     "judges": """
-        chat_client resumable annotators annotators.clauses annotators.evidence annotators.human annotators.lexicon
+        chat_client resumable annotators annotators.clauses annotators.evidence annotators.human
+        annotators.lexicon
         annotators.openai_server annotators.reference annotators.reward_model annotators.signals
         annotators.word_lists annotators.wording""",
     "parts of a stage": """

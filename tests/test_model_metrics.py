@@ -37,7 +37,7 @@ def counting_llama(tokenizer):
     sqrt(V) times a unit vector, and the head a table of logits.
     """
     size = len(tokenizer)
-    model = tiny_llama(tokenizer, hidden_size=size, num_hidden_layers=1, rms_norm_eps=0)
+    model = tiny_llama(tokenizer, hidden_size=size, num_hidden_layers=1, rms_norm_eps=1e-12)
     with torch.no_grad():
         for layer in model.model.layers:
             layer.self_attn.o_proj.weight.zero_()
@@ -100,7 +100,9 @@ def test_perplexity_is_that_of_the_whole_unpadded_sequence(make):
         with torch.no_grad():
             logps = model(torch.tensor([context + ids])).logits[0].double().log_softmax(-1)
         places = range(len(context) - 1, len(context) + len(ids) - 1)
-        wanted.append(-sum(logps[place, token].item() for place, token in zip(places, ids)))
+        wanted.append(
+            -sum(logps[place, token].item() for place, token in zip(places, ids, strict=True))
+        )
     for batch_size in (1, 3, 16):
         found = metric(model, tokenizer, batch_size).compute(predictions=RESPONSES, prompts=PROMPTS)
         assert found["nats"] == pytest.approx(wanted, abs=1e-3)
@@ -121,10 +123,10 @@ WIDTH = 32
 
 
 def save_bert(folder, layers=2, bounded=True):
-    """A BERT whose layers add nothing and whose word vectors are orthogonal before the norm.
+    """A BERT whose layers add nothing; a word is one coordinate of its own and four shared ones.
 
-    LayerNorm takes the mean off a one-hot vector, so two different words have the cosine
-    -1 / (WIDTH - 1).
+    LayerNorm takes off the mean, 5 / 32, so that two different words have the cosine
+    (4 - 25 / 32) / (5 - 25 / 32) = 103 / 135.
     """
     config = BertConfig(
         vocab_size=len(WORDS),
@@ -140,7 +142,9 @@ def save_bert(folder, layers=2, bounded=True):
         for layer in model.encoder.layer:
             layer.attention.output.dense.weight.zero_()
             layer.output.dense.weight.zero_()
-        model.embeddings.word_embeddings.weight.copy_(torch.eye(len(WORDS), WIDTH))
+        words = torch.eye(len(WORDS), WIDTH)
+        words[:, -4:] = 1
+        model.embeddings.word_embeddings.weight.copy_(words)
         model.embeddings.position_embeddings.weight.zero_()
         model.embeddings.token_type_embeddings.weight.zero_()
     model.save_pretrained(folder)
@@ -166,7 +170,7 @@ def bert(tmp_path, no_network):
 
 
 def test_bert_score_by_hand(bert):
-    other = -1 / (WIDTH - 1)
+    other = 103 / 135
     found = BertScore(bert).compute(
         predictions=["a b", "a", "a b", "a", "a b c d"], references=["a b", "b", "a c", "a b", "a"]
     )
@@ -217,12 +221,12 @@ def test_the_layer_that_is_compared(bert, tmp_path):
     assert [encoder_layers("my/model", n) for n in (1, 2, 6, 12, 24)] == [1, 2, 5, 9, 18]
     assert BertScore(bert).layers == 2
     assert BertScore(bert, layers=1).layers == 1
-    with pytest.raises(UserError, match="--bert_layers 3: .* has 2 layers"):
+    with pytest.raises(UserError, match=r"--bert_layers 3: .* has 2 layers"):
         BertScore(bert, layers=3)
 
 
 def test_what_is_no_encoder(tmp_path, no_network):
-    with pytest.raises(UserError, match="--bert_model .*nothing"):
+    with pytest.raises(UserError, match=r"--bert_model .*nothing"):
         BertScore(str(tmp_path / "nothing"))
     with pytest.raises(UserError, match='every path with "t5" in it'):
         BertScore(save_bert(tmp_path / "best5"))
@@ -292,5 +296,5 @@ def test_no_language_model_there(tmp_path):
         output_file=str(tmp_path / "out.json"),
         ppl_model=str(tmp_path / "nothing"),
     )
-    with pytest.raises(UserError, match="--ppl_model .*nothing: no such folder"):
+    with pytest.raises(UserError, match=r"--ppl_model .*nothing: no such folder"):
         evaluate_summaries(args)
