@@ -7,9 +7,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+from bert_score.utils import sent_encode
 from policy_runs import save_tiny
 from tiny import byte_fallback_tokenizer, byte_level_tokenizer, tiny_llama
-from transformers import BertConfig, BertModel, BertTokenizerFast, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertModel,
+    BertTokenizerFast,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaModel,
+    RobertaTokenizer,
+)
 
 from text2grad.chat import PromptRenderer, encode_chat
 from text2grad.config import PolicyMetricsConfig
@@ -213,6 +222,32 @@ def test_a_causal_model_without_pad_token_is_an_encoder_too(tmp_path, no_network
     found = scorer.compute(predictions=["The dog ran.", "x"], references=["The dog ran.", "dog"])
     assert found["bertscore_f1"][0] == pytest.approx(1, abs=1e-5)
     assert found["bertscore_f1"][1] < 0.99
+
+
+def test_a_roberta_reads_the_first_word_as_any_other(tmp_path, no_network):
+    """As the published scores do: with a space before the text."""
+    pieces = json.loads(byte_level_tokenizer().backend_tokenizer.to_str())["model"]
+    vocab = dict.fromkeys(["<s>", "<pad>", "</s>", "<unk>", *pieces["vocab"], "<mask>"])
+    vocab = {piece: number for number, piece in enumerate(vocab)}
+    merges = [tuple(merge) for merge in pieces["merges"]]
+    config = RobertaConfig(
+        vocab_size=len(vocab),
+        hidden_size=WIDTH,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=8,
+        max_position_embeddings=66,
+        pad_token_id=1,
+    )
+    RobertaModel(config).save_pretrained(tmp_path / "roberta")
+    RobertaTokenizer(vocab=vocab, merges=merges).save_pretrained(tmp_path / "roberta")
+    scorer = BertScore(str(tmp_path / "roberta"))
+    tokenizer = scorer.scorer._tokenizer
+    ids = sent_encode(tokenizer, "the dog")
+    assert tokenizer.convert_ids_to_tokens(ids) == ["<s>", "Ġthe", "Ġdog", "</s>"]
+    assert tokenizer.model_max_length == 64, "two places fewer than there are embeddings"
+    found = scorer.compute(predictions=["the dog " * 99], references=["the dog " * 99])
+    assert found["bertscore_f1"] == pytest.approx([1], abs=1e-5)
 
 
 def test_the_layer_that_is_compared(bert, tmp_path):

@@ -15,7 +15,7 @@ from bert_score import BERTScorer
 from bert_score.utils import model2layers
 from torch import nn
 from tqdm import tqdm
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoTokenizer, GPT2Tokenizer, RobertaTokenizer
 
 from text2grad.chat import PromptRenderer
 from text2grad.models import check_head, load_for_inference, load_tokenizer, quiet_libraries
@@ -62,7 +62,7 @@ class BertScore(TextMetric):
             said = " ".join(str(error).split())[:300]
             raise UserError(f"--bert_model {model}: {said}") from error
         self.scorer._model.float()
-        _complete_tokenizer(self.scorer._tokenizer, config)
+        self.scorer._tokenizer = _complete_tokenizer(self.scorer._tokenizer, config)
 
     def _compute(self, predictions: list[str], references: list[str]) -> dict[str, list[float]]:
         # bert-score 0.3.13 cannot encode an empty text
@@ -109,14 +109,18 @@ def _as_path(model: str) -> str:
     return os.path.join(os.curdir, model) if Path(model).is_dir() else model
 
 
-def _complete_tokenizer(tokenizer: Any, config: Any) -> None:
-    """A bound on the length and a pad token, without which bert-score fails."""
+def _complete_tokenizer(tokenizer: Any, config: Any) -> Any:
+    """What bert-score 0.3.13 needs: a bound on the length, a pad token, a space before the text."""
+    if isinstance(tokenizer, (RobertaTokenizer, GPT2Tokenizer)):
+        # bert-score asks for the space at each encoding, where transformers 5 no longer hears it
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer.name_or_path, add_prefix_space=True)
     if tokenizer.model_max_length > 1e9:  # what transformers writes where the files say nothing
         positions = getattr(config, "max_position_embeddings", None) or _LONGEST + 2
         # RoBERTa's first position is 2: it has two fewer places than it says
         tokenizer.model_max_length = min(_LONGEST, positions - 2)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 class Perplexity(TextMetric):
