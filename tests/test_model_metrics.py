@@ -19,7 +19,9 @@ from transformers import (
     RobertaModel,
     RobertaTokenizer,
 )
+from trees import ROOT, load_args
 
+from text2grad import generate
 from text2grad.chat import PromptRenderer, encode_chat
 from text2grad.config import PolicyMetricsConfig
 from text2grad.metrics import evaluate_summaries
@@ -28,6 +30,7 @@ from text2grad.schema import UserError
 from text2grad.tasks import get_task
 
 TASK = get_task("slf5k")
+EVALUATION = ROOT / "NL_Gradient_Policy_Optimization/SLF5K/Evaluation"
 TEMPLATE = TASK.prompt_template("policy")
 PROMPTS = ["The dog ran.", "A much longer post about a boss, money and a project.", "x", "Why?"]
 RESPONSES = ["My dog ran to the park.", "", "Is it wrong to ask? <|im_end|>", "é 日本"]
@@ -323,6 +326,26 @@ def test_metrics_measures_both_models_before_and_after(tmp_path, bert, capsys):
     assert "left out: BERTScore (no --bert_model), perplexity (no --ppl_model)\n" in printed
     report = json.loads((tmp_path / "out.json").read_text())
     assert not {"perplexity", "bertscore_f1"} & set(report["after"])
+
+
+def test_all_500_validation_posts_are_answered_and_measured_by_default(tmp_path, monkeypatch):
+    posts = [{"id": n, "post": f"post {n}", "ideal_human_summary": "a b"} for n in range(500)]
+    (tmp_path / "validation.json").write_text(json.dumps(posts))
+    for name in ("load_tokenizer", "load_for_inference"):
+        monkeypatch.setattr(generate, name, lambda *_: None)
+    monkeypatch.setattr(generate, "_respond", lambda *given: [row.prompt for row in given[3]])
+    folder = str(tmp_path / "result")
+    path = str(tmp_path / "validation.json")
+    generate.infer_policy(
+        load_args(EVALUATION / "infer_val.py")(input_path=path, output_dir=folder)
+    )
+    args = load_args(EVALUATION / "metrics.py")(
+        input_file=f"{folder}/final_merge_samples.json", output_file=str(tmp_path / "out.json")
+    )
+    evaluate_summaries(args)
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert report["n"] == 500
+    assert {row["id"] for row in report["samples"]} == {str(n) for n in range(500)}
 
 
 def test_no_language_model_there(tmp_path):

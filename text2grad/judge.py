@@ -12,7 +12,15 @@ from typing import Any
 from text2grad.annotate import sample_records
 from text2grad.chat_client import ChatClient, object_schema, response_format
 from text2grad.config import JudgeConfig
-from text2grad.files import Journal, Row, check_writable, sha256_text, write_json, write_rows
+from text2grad.files import (
+    Journal,
+    Row,
+    check_writable,
+    sha256_file,
+    sha256_text,
+    write_json,
+    write_rows,
+)
 from text2grad.responses import join_responses, read_responses
 from text2grad.resumable import ask_missing
 from text2grad.schema import Record, Unparseable, UserError
@@ -67,6 +75,7 @@ def judge_responses(args: JudgeConfig) -> None:
     report = {
         "a": args.input_file,
         "b": args.compare_file,
+        "sha256": {"a": sha256_file(args.input_file), "b": sha256_file(args.compare_file)},
         "judge": _provenance(args, template),
         "pairs": len(pairs),
         "left_out": len(pairs) - len(whole),

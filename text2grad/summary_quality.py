@@ -122,7 +122,8 @@ def _own_scores(
 def _likelihoods(records: Sequence[Record]) -> list[tuple[float, float]]:
     """Nats and tokens of each response; none where they were not measured."""
     found = [record.fields.get("likelihood") for record in records]
-    return [(own["nats"], own["tokens"]) for own in found] if all(found) else []
+    measured = all(isinstance(own, Mapping) for own in found)
+    return [(own["nats"], own["tokens"]) for own in found] if measured else []
 
 
 def _perplexity_interval(
