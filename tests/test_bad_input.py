@@ -76,7 +76,14 @@ READERS = {
         "--input_file",
         ["--output_file", "o/o.json"],
     ),
+    "llm_as_a_judge": (
+        POLICY / "Evaluation/llm_as_a_judge.py",
+        "text2grad.judge:judge_responses",
+        "--input_file",
+        ["--compare_file", "data.json", "--output_file", "o/o.json"],
+    ),
 }
+MEASURE_RESPONSES = ("metrics", "3_metrics", "llm_as_a_judge")
 FAULTS = {
     "missing file": (None, "no such file"),
     "empty file": ("", "the file is empty"),
@@ -148,7 +155,7 @@ def test_unreadable_files_name_flag_and_file(run, tmp_path, name, fault):
 
 
 @pytest.mark.parametrize("fault", RECORD_FAULTS)
-@pytest.mark.parametrize("name", sorted(set(READERS) - {"metrics", "3_metrics"}))
+@pytest.mark.parametrize("name", sorted(set(READERS) - set(MEASURE_RESPONSES)))
 def test_unusable_records_name_file_record_and_key(run, data, name, fault):
     change, reason = RECORD_FAULTS[fault]
     data.write_text(json.dumps([GOOD, {**OTHER, **change}]))
@@ -230,7 +237,7 @@ def test_no_record_fits(run, data):
 def test_output_that_cannot_be_written(run, data, name, tmp_path):
     """A file where a folder should be: unlike a read-only folder it stops root too."""
     (tmp_path / "o").write_text("a file")
-    if name in ("metrics", "3_metrics"):
+    if name in MEASURE_RESPONSES:
         data.write_text(json.dumps([ANSWERED]))
     line = run(name, data)
     assert "cannot be written" in line

@@ -19,20 +19,23 @@ LEVELS = {
     "flags and text": """
         config config.annotation config.checks config.evaluation config.launch config.policy
         config.reward_model config.training tasks tasks.slf5k tasks.spec locate word_scores replies
-        parsing alignment places grammar token_table targets records prompts chat text_metrics""",
+        parsing alignment places grammar token_table targets records responses prompts
+        chat text_metrics""",
     "figures and the report": """
-        agreement baselines quality reward_quality summary_quality trends report_data report_view
-        report before_after gate""",
+        agreement baselines quality reward_quality summary_quality verdicts trends report_data
+        report_view report before_after gate""",
     "models": "attention models devices run_folder rollout decoding checkpoint policy",
     "judges": """
-        annotators annotators.clauses annotators.evidence annotators.human annotators.lexicon
+        chat_client resumable annotators annotators.clauses annotators.evidence annotators.human
+        annotators.lexicon
         annotators.openai_server annotators.reference annotators.reward_model annotators.signals
         annotators.word_lists annotators.wording""",
     "parts of a stage": """
-        scoring update step_log supervised response_scores watch
+        scoring update step_log supervised model_metrics response_scores watch
         run_checkpoints""",
     "stages": """
-        prepare annotate align embedded environment reward_model sft generate metrics trainer""",
+        prepare annotate align embedded environment reward_model sft generate metrics judge
+        trainer""",
 }
 LEVEL_OF = {name: number for number, names in enumerate(LEVELS.values()) for name in names.split()}
 HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "deepspeed")
@@ -49,7 +52,8 @@ MAY_BE_HEAVY = {
         "checkpoint",
         "policy",
     ),
-    *("scoring", "update", "step_log", "supervised", "annotators.reward_model", "run_checkpoints"),
+    *("scoring", "update", "step_log", "supervised", "model_metrics", "annotators.reward_model"),
+    "run_checkpoints",
     *("reward_model", "sft", "generate", "trainer"),
 }
 MAX_FILE_LINES = 320

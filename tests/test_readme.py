@@ -130,7 +130,7 @@ def test_fenced_commands_run():
 
 def test_commands_of_the_table_run_in_their_folders():
     table = rows(section("Commands"))[1:]
-    assert len(table) == 14
+    assert len(table) == 16
     for _, folder, command in table:
         check_command(shlex.split(command.strip("`")), folder.strip("`"))
     named = {(f.strip("`"), c.strip("`").split()[1]) for _, f, c in table}

@@ -39,6 +39,7 @@ PUBLISHED = {
     "merge_lora.py": "base_model lora_model save_dir merge_and_save gpu_ids",
     "infer_val.py": "model_path input_path output_dir sample_size batch_size",
     "metrics.py": "results_path input_file output_file input output",
+    "llm_as_a_judge.py": "input_file compare_file output_file base_url annotator_model",
 }
 
 

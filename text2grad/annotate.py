@@ -17,6 +17,7 @@ from text2grad.config import AnnotateConfig
 from text2grad.files import Journal, Row, check_writable, write_json, write_rows
 from text2grad.quality import annotation_quality, quality_table, warnings
 from text2grad.records import annotated_row, read_records
+from text2grad.resumable import ask_missing
 from text2grad.schema import Feedback, FieldNames, Record, Span, Unparseable, UserError
 from text2grad.tasks import TaskSpec, get_task
 
@@ -82,31 +83,16 @@ def collect_answers(
         progress = tqdm(total=len(records), desc=f"annotating ({args.annotator})", unit="record")
         with progress:
             return annotator.annotate(records, lambda place, answer: progress.update())
-    journal = Journal(output.with_suffix(".journal.jsonl"))
-    known = {key: _from_row(journal.rows[key]) for key in keys if key in journal.rows}
-    if args.retry_failed:
-        known = {k: answer for k, answer in known.items() if not isinstance(answer, Unparseable)}
-    pending = {key: place for place, key in reversed(list(enumerate(keys))) if key not in known}
-    places = sorted(pending.values())
-    progress = tqdm(
-        total=len(set(keys)),
-        initial=len(set(keys)) - len(places),
-        desc=f"annotating ({args.annotator_model})",
-        unit="record",
+    return ask_missing(
+        Journal(output.with_suffix(".journal.jsonl")),
+        keys,
+        lambda places, done: annotator.annotate([records[place] for place in places], done),
+        lambda place, answer: _to_row(records[place], answer),
+        _from_row,
+        args.retry_failed,
+        f"annotating ({args.annotator_model})",
+        "record",
     )
-
-    def keep(number: int, answer: Answer) -> None:
-        key = keys[places[number]]
-        known[key] = answer
-        journal.append(_to_row(key, records[places[number]], answer))
-        progress.update()
-
-    try:
-        with progress:
-            annotator.annotate([records[place] for place in places], keep)
-    finally:
-        journal.close()
-    return [known[key] for key in keys]
 
 
 def locate_answer(answer: Answer, record: Record, task: TaskSpec) -> Answer:
@@ -135,11 +121,10 @@ def _write_failures(path: Path, failed: Sequence[Row]) -> None:
         path.unlink(missing_ok=True)
 
 
-def _to_row(key: str, record: Record, answer: Answer) -> Row:
+def _to_row(record: Record, answer: Answer) -> Row:
     if isinstance(answer, Unparseable):
-        return {"key": key, "id": record.id, "reason": answer.reason, "raw": answer.raw}
+        return {"id": record.id, "reason": answer.reason, "raw": answer.raw}
     return {
-        "key": key,
         "id": record.id,
         "critique": answer.critique,
         "spans": [[span.text, span.label] for span in answer.spans],

@@ -12,9 +12,11 @@ from text2grad.tables import interval_text, text_table
 
 MEASURES = {
     "rougeL": "ROUGE-L against the human summaries",
+    "bertscore_f1": "BERTScore F1 against them",
     "chrf": "chrF against them (used nowhere in training)",
     "support_score": "support by post and human summary (no model)",
     "reward_model_score": "reward model's net score per word (PPO trains on it)",
+    "perplexity": "perplexity given the prompt (lower is better)",
     "mean_words": "words",
 }
 

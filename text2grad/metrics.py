@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from text2grad.agreement import Units, token_units, word_units
-from text2grad.files import sha256_file, write_json
+from text2grad.files import check_writable, sha256_file, write_json
 from text2grad.parsing import read_feedback
-from text2grad.records import FieldNames, read_records
+from text2grad.records import read_records
 from text2grad.report_data import read_object
 from text2grad.response_scores import with_scores
+from text2grad.responses import join_responses, read_responses
 from text2grad.reward_quality import decoding_path, reward_model_report
 from text2grad.schema import Feedback, Record, Unparseable, UserError
-from text2grad.summary_quality import summary_report
+from text2grad.summary_quality import LOWER_IS_BETTER, summary_report
 from text2grad.tables import interval_text, text_table
 from text2grad.tasks import TaskSpec, get_task
 from text2grad.wording import mended
@@ -60,23 +61,20 @@ def evaluate_summaries(args: PolicyMetricsConfig) -> None:
     """Measure the output of `infer_val.py`, print the table and write the figures.
 
     Args:
-        args: input_file, compare_file ("" for none), output_file, task, seed; a reward model's
-            name, where given, adds its scores.
+        args: input_file, compare_file ("" for none), output_file, task, seed; encoder, language
+            model and reward model, where given, add their scores.
     """
     task = get_task(args.task)
-    after = _read_summaries(args.input_file, task, "--input_file")
-    before = None
+    responses = read_responses(args.input_file, task, "--input_file")
+    records = list(responses.values())
+    count = len(records)
     if args.compare_file:
-        others = _read_summaries(args.compare_file, task, "--compare_file")
-        missing = after.keys() ^ others.keys()
-        if missing:
-            raise UserError(
-                f"--compare_file {args.compare_file}: {len(missing)} prompts are only in this file "
-                f"or only in --input_file; both must answer the same ones, give infer_val.py the "
-                "same --input_path, --sample_size and --seed"
-            )
-        before = with_scores([others[key] for key in after], args, task)
-    report = summary_report(with_scores(list(after.values()), args, task), before, args.seed)
+        others = read_responses(args.compare_file, task, "--compare_file")
+        flag = f"--compare_file {args.compare_file}"
+        records += [earlier for _, earlier in join_responses(responses, others, flag)]
+    check_writable(Path(args.output_file).parent, "--output_file")
+    scored, models = with_scores(records, args, task)
+    report = summary_report(scored[:count], scored[count:] or None, args.seed) | {"models": models}
     write_json(args.output_file, report, "--output_file")
     print(summary_table(report))
     print(f"all figures: {args.output_file}")
@@ -110,13 +108,15 @@ def reward_model_table(report: Mapping[str, Any]) -> str:
 def summary_table(report: Mapping[str, Any]) -> str:
     """The printed form of `summary_report`."""
     title = f"{report['n']} responses"
+    notes = dict.fromkeys(LOWER_IS_BETTER, " (lower is better)")
     if "before" not in report:
-        return text_table([title, "value"], list(report["after"].items()))
+        rows = [[name + notes.get(name, ""), value] for name, value in report["after"].items()]
+        return text_table([title, "value"], rows)
     rows = []
     for name, change in report["difference"].items():
         interval = interval_text(change["interval"], signed=True)
         figures = (report["before"][name], report["after"][name], f"{change['value']:+.3f}")
-        rows.append([name, *figures, interval])
+        rows.append([name + notes.get(name, ""), *figures, interval])
     return text_table([title, "before", "after", "change", "95 % interval"], rows)
 
 
@@ -147,18 +147,6 @@ def _prediction(row: Record, task: TaskSpec) -> Feedback | Unparseable:
 def _gold(row: Record, task: TaskSpec) -> Feedback | Unparseable | None:
     gold = row.fields.get("gold")
     return read_feedback(gold, task) if isinstance(gold, Mapping) else None
-
-
-def _read_summaries(path: str, task: TaskSpec, flag: str) -> dict[str, Record]:
-    """Records by id, or by prompt where the file has no ids."""
-    names = FieldNames(prompt="query", response="response")
-    records = read_records(path, task, ("prompt",), names, flag)
-    if any(record.reference for record in records):  # then all must have one
-        records = read_records(path, task, ("prompt", "reference"), names, flag)
-    for record in records:
-        if "response" not in record.fields:
-            raise UserError(f'{record.origin}: the key "response" is missing (from {flag})')
-    return {record.id if "id" in record.fields else record.prompt: record for record in records}
 
 
 def _label_table(systems: Mapping[str, Any], level: str, title: str, columns: Sequence[str]) -> str:

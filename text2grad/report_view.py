@@ -9,6 +9,7 @@ from typing import Any
 from text2grad.charts import Chart, Series, area_chart, interval_chart, line_chart
 from text2grad.files import Row
 from text2grad.report_data import ReportData
+from text2grad.summary_quality import LOWER_IS_BETTER
 from text2grad.trends import column, ends, known
 from text2grad.wording import NAMES, mended, number, pretty, signed
 
@@ -120,7 +121,7 @@ def change_rows(evaluation: Mapping[str, Any]) -> list[dict[str, str]]:
         verdict = ""
         clear = interval and (interval[0] > 0 or interval[1] < 0)
         if clear and name != "mean_words":  # shorter is neither better nor worse
-            verdict = "up" if change > 0 else "down"
+            verdict = "up" if (change > 0) != (name in LOWER_IS_BETTER) else "down"
         rows.append(
             {
                 "name": pretty(name),

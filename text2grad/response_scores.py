@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from text2grad.agreement import label_units, word_units
 from text2grad.alignment import locate_spans
@@ -14,6 +14,8 @@ from text2grad.tasks import TaskSpec
 
 if TYPE_CHECKING:
     from text2grad.config import PolicyMetricsConfig
+
+Scores = list[dict[str, float]]
 
 
 def net_score(feedback: Feedback, response: str, task: TaskSpec) -> float:
@@ -25,39 +27,94 @@ def net_score(feedback: Feedback, response: str, task: TaskSpec) -> float:
 
 def with_scores(
     records: Sequence[Record], args: PolicyMetricsConfig, task: TaskSpec
-) -> list[Record]:
-    """The records with "scores" in their fields.
+) -> tuple[list[Record], dict[str, Any]]:
+    """The records with "scores" (and "likelihood") in their fields, and the models that gave them.
 
-    `support_score` compares with post and human summary and trains nothing;
-    `reward_model_score` is the net score under the reward model's critiques, where one is named.
-    An unparseable critique scores 0 and is counted in `reward_model_parsed`.
+    `support_score` compares with post and human summary and trains nothing. Where the flags name
+    the models: `bertscore_f1`; `reward_model_score`, the net score under the reward model's
+    critiques, where an unparseable critique scores 0 and is counted in `reward_model_parsed`; and
+    "likelihood", nats and tokens of the response given the prompt. What is left out is printed.
     """
-    rows = [
+    scores: Scores = [
         {"support_score": support_score(record.prompt, record.reference, record.response)}
         for record in records
     ]
+    likelihoods: Scores = []
+    models: dict[str, Any] = {}
+    left_out = []
+    if args.bert_model and records[0].reference:
+        models["bertscore"] = _add_bert_scores(scores, records, args)
+    else:
+        reason = "the file has no references" if args.bert_model else "no --bert_model"
+        left_out.append(f"BERTScore ({reason})")
+    if args.ppl_model:
+        likelihoods = _likelihoods(records, args, task)
+        models["perplexity"] = {"model": args.ppl_model}
+    else:
+        left_out.append("perplexity (no --ppl_model)")
     if args.reward_model_name:
-        from text2grad.annotators.reward_model import RewardModelAnnotator  # imports torch
-        from text2grad.models import quiet_libraries
-
-        quiet_libraries()
-        annotator = RewardModelAnnotator(
-            args.reward_model_name,
-            task,
-            batch_size=args.reward_batch_size,
-            prompt_max_tokens=args.reward_prompt_max_length,
-            prompt_file=args.prompt_file,
-            prompt_flag="--reward_prompt_max_length",
-        )
-        for row, record, said in zip(
-            rows, records, annotator.annotate(records, progress=True), strict=True
-        ):
-            parsed = isinstance(said, Feedback)
-            row["reward_model_score"] = net_score(said, record.response, task) if parsed else 0.0
-            row["reward_model_parsed"] = float(parsed)
-    return [
-        replace(
-            record, fields={**record.fields, "scores": {**record.fields.get("scores", {}), **row}}
-        )
-        for record, row in zip(records, rows, strict=True)
+        _add_reward_scores(scores, records, args, task)
+        models["reward_model"] = {"model": args.reward_model_name}
+    if left_out:
+        print(f"left out: {', '.join(left_out)}")
+    scored = [
+        {**record.fields, "scores": {**record.fields.get("scores", {}), **own}}
+        for record, own in zip(records, scores, strict=True)
     ]
+    for fields, own in zip(scored, likelihoods, strict=bool(likelihoods)):
+        fields["likelihood"] = own
+    return [
+        replace(record, fields=fields) for record, fields in zip(records, scored, strict=True)
+    ], models
+
+
+def _add_bert_scores(
+    scores: Scores, records: Sequence[Record], args: PolicyMetricsConfig
+) -> dict[str, Any]:
+    from text2grad.model_metrics import BertScore  # imports torch
+
+    metric = BertScore(args.bert_model, args.bert_layers, args.batch_size)
+    found = metric.compute(
+        predictions=[record.response for record in records],
+        references=[record.reference for record in records],
+    )
+    for own, value in zip(scores, found["bertscore_f1"], strict=True):
+        own["bertscore_f1"] = value
+    return {"model": args.bert_model, "layers": metric.layers, "baseline": False}
+
+
+def _likelihoods(records: Sequence[Record], args: PolicyMetricsConfig, task: TaskSpec) -> Scores:
+    from text2grad.model_metrics import Perplexity  # imports torch
+
+    template = task.prompt_template("policy", args.policy_prompt_file, "--policy_prompt_file")
+    metric = Perplexity.load(args, template)
+    found = metric.compute(
+        predictions=[record.response for record in records],
+        prompts=[record.prompt for record in records],
+    )
+    return [
+        {"nats": nats, "tokens": tokens}
+        for nats, tokens in zip(found["nats"], found["tokens"], strict=True)
+    ]
+
+
+def _add_reward_scores(
+    scores: Scores, records: Sequence[Record], args: PolicyMetricsConfig, task: TaskSpec
+) -> None:
+    from text2grad.annotators.reward_model import RewardModelAnnotator  # imports torch
+    from text2grad.models import quiet_libraries
+
+    quiet_libraries()
+    annotator = RewardModelAnnotator(
+        args.reward_model_name,
+        task,
+        batch_size=args.reward_batch_size,
+        prompt_max_tokens=args.reward_prompt_max_length,
+        prompt_file=args.prompt_file,
+        prompt_flag="--reward_prompt_max_length",
+    )
+    judged = annotator.annotate(records, progress=True)
+    for own, record, said in zip(scores, records, judged, strict=True):
+        parsed = isinstance(said, Feedback)
+        own["reward_model_score"] = net_score(said, record.response, task) if parsed else 0.0
+        own["reward_model_parsed"] = float(parsed)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from text2grad.agreement import bootstrap_interval
 from text2grad.schema import Record
+
+LOWER_IS_BETTER = ("perplexity",)
 
 
 def summary_metrics(predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
@@ -51,6 +53,18 @@ def response_scores(records: Sequence[Record]) -> dict[str, list[float]]:
     return scores
 
 
+def token_perplexity(sums: Sequence[float]) -> float | None:
+    """Perplexity: exp of the nats per token; None without a token.
+
+    Args:
+        sums: nats and tokens, of one response or summed (or averaged alike) over several.
+
+    Example: (3 ln 2, 3) -> 2
+    """
+    nats, tokens = sums
+    return float(np.exp(nats / tokens)) if tokens else None
+
+
 def summary_report(
     after: Sequence[Record], before: Sequence[Record] | None = None, seed: int = 42
 ) -> dict[str, Any]:
@@ -63,14 +77,15 @@ def summary_report(
 
     Returns:
         "n", "after" {metric: value}, "samples"; with `before` also "before" and "difference"
-        {metric: {"value", "interval"}}, the interval 95 % and paired, None for corpus metrics.
+        {metric: {"value", "interval"}}, the interval 95 % and paired, None for metrics that only a
+        whole set has. Perplexity weights every token of the set alike.
     """
     scores = response_scores(after)
     report: dict[str, Any] = {"n": len(after), "after": _figures(after, scores)}
     samples = [
-        {"id": record.id, "prompt": record.prompt, "reference": record.reference, "after": text}
-        | {"after_scores": {name: values[i] for name, values in scores.items()}}
-        for i, (record, text) in enumerate((record, record.response) for record in after)
+        {"id": record.id, "prompt": record.prompt, "reference": record.reference}
+        | {"after": record.response, "after_scores": own}
+        for record, own in zip(after, _own_scores(after, scores), strict=True)
     ]
     if before is not None:
         earlier = response_scores(before)
@@ -83,12 +98,44 @@ def summary_report(
             if name in scores:
                 change = np.subtract(scores[name], earlier[name])
                 interval = bootstrap_interval(change, seed)
+            elif name == "perplexity":
+                interval = _perplexity_interval(after, before, seed)
             value -= report["before"][name]
             report["difference"][name] = {"value": value, "interval": interval}
-        for i, record in enumerate(before):
-            samples[i]["before"] = record.response
-            samples[i]["before_scores"] = {name: values[i] for name, values in earlier.items()}
+        for i, own in enumerate(_own_scores(before, earlier)):
+            samples[i] |= {"before": before[i].response, "before_scores": own}
     return report | {"samples": samples}
+
+
+def _own_scores(
+    records: Sequence[Record], scores: Mapping[str, Sequence[float]]
+) -> list[dict[str, float | None]]:
+    """The numbers of each response, its own perplexity among them."""
+    sums = _likelihoods(records)
+    return [
+        {name: values[i] for name, values in scores.items()}
+        | ({"perplexity": token_perplexity(sums[i])} if sums else {})
+        for i in range(len(records))
+    ]
+
+
+def _likelihoods(records: Sequence[Record]) -> list[tuple[float, float]]:
+    """Nats and tokens of each response; none where they were not measured."""
+    found = [record.fields.get("likelihood") for record in records]
+    measured = all(isinstance(own, Mapping) for own in found)
+    return [(own["nats"], own["tokens"]) for own in found] if measured else []
+
+
+def _perplexity_interval(
+    after: Sequence[Record], before: Sequence[Record], seed: int
+) -> tuple[float, float] | None:
+    def change(sums: np.ndarray) -> float | None:
+        values = token_perplexity(sums[:2]), token_perplexity(sums[2:])
+        return None if None in values else values[0] - values[1]
+
+    return bootstrap_interval(
+        np.hstack([_likelihoods(after), _likelihoods(before)]), seed, statistic=change
+    )
 
 
 def _figures(records: Sequence[Record], scores: dict[str, list[float]]) -> dict[str, float]:
@@ -97,4 +144,7 @@ def _figures(records: Sequence[Record], scores: dict[str, list[float]]) -> dict[
         figures = summary_metrics(
             [record.response for record in records], [record.reference for record in records]
         )
-    return figures | {name: float(np.mean(values)) for name, values in scores.items()}
+    figures |= {name: float(np.mean(values)) for name, values in scores.items()}
+    sums = _likelihoods(records)
+    whole = token_perplexity(np.sum(sums, axis=0)) if sums else None
+    return figures if whole is None else figures | {"perplexity": whole}

@@ -16,17 +16,20 @@ TEXT_PAIRS = datasets.Features(
 )
 
 
-class _TextMetric(evaluate.Metric):
-    """A metric of predicted texts against one reference each."""
+class TextMetric(evaluate.Metric):
+    """A metric of predicted texts, by default against one reference each."""
+
+    texts = TEXT_PAIRS
 
     def __init__(self, **kwargs):
         super().__init__(keep_in_memory=True, **kwargs)
 
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(description=type(self).__doc__, citation="", features=TEXT_PAIRS)
+        about = type(self).__doc__ or ""
+        return evaluate.MetricInfo(description=about, citation="", features=type(self).texts)
 
 
-class Rouge(_TextMetric):
+class Rouge(TextMetric):
     """ROUGE-1, ROUGE-2 and ROUGE-L F-measure with Porter stemming, 0 to 1, one list for each."""
 
     def _compute(self, predictions: list[str], references: list[str]) -> dict[str, list[float]]:
@@ -38,14 +41,14 @@ class Rouge(_TextMetric):
         return {kind: [score[kind].fmeasure for score in scores] for kind in ROUGE_TYPES}
 
 
-class SacreBleu(_TextMetric):
+class SacreBleu(TextMetric):
     """Corpus BLEU of sacreBLEU with its default settings, 0 to 100."""
 
     def _compute(self, predictions: list[str], references: list[str]) -> dict[str, float]:
         return {"sacrebleu": sacrebleu.corpus_bleu(predictions, [references]).score}
 
 
-class ChrF(_TextMetric):
+class ChrF(TextMetric):
     """Corpus chrF of sacreBLEU with its default settings, 0 to 100."""
 
     def _compute(self, predictions: list[str], references: list[str]) -> dict[str, float]:

@@ -11,6 +11,8 @@ NAMES = {
     "rougeL": "ROUGE-L",
     "sacrebleu": "sacreBLEU",
     "chrf": "chrF",
+    "bertscore_f1": "BERTScore F1",
+    "perplexity": "Perplexity (lower is better)",
     "mean_words": "Length in words",
 }
 

@@ -1,7 +1,7 @@
 """The flags of every script: one frozen dataclass each, bounds checked, errors name the flag."""
 
 from text2grad.config.annotation import AnnotateConfig, PrepareConfig
-from text2grad.config.evaluation import PolicyInferConfig, PolicyMetricsConfig
+from text2grad.config.evaluation import JudgeConfig, PolicyInferConfig, PolicyMetricsConfig
 from text2grad.config.launch import launch, parse
 from text2grad.config.policy import PolicyConfig, SFTConfig
 from text2grad.config.reward_model import (
@@ -13,6 +13,7 @@ from text2grad.config.reward_model import (
 
 __all__ = [
     "AnnotateConfig",
+    "JudgeConfig",
     "MergeConfig",
     "PolicyConfig",
     "PolicyInferConfig",

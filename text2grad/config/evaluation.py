@@ -69,6 +69,16 @@ class PolicyMetricsConfig:
     """the same prompts answered before training, to print before and after"""
     output_file: str = "result/metrics.json"
     """all figures"""
+    bert_model: str = ""
+    """encoder for BERTScore: a folder or a hub id, for example roberta-large; "" leaves it out"""
+    bert_layers: int = 0
+    """layer of the encoder; 0 for the one bert-score recommends, else three quarters of all"""
+    ppl_model: str = ""
+    """language model for the perplexity of the response given the prompt; "" leaves it out"""
+    policy_prompt_file: str = ""
+    """own wording of the policy's prompt, as given to infer_val.py, for the perplexity"""
+    prompt_max_length: int = 640
+    """tokens of the prompt, as given to infer_val.py, for the perplexity"""
     reward_model_name: str = ""
     """reward model that scores the responses too, "" for none"""
     reward_prompt_max_length: int = 900
@@ -77,6 +87,14 @@ class PolicyMetricsConfig:
     """responses judged together"""
     prompt_file: str = ""
     """own wording of the reward model's prompt, with the same $slots"""
+    batch_size: int = 16
+    """responses that go through encoder or language model together"""
+    dtype: Dtype = "auto"
+    """precision of the language model"""
+    gpu_ids: str = ""
+    """visible GPUs, for example 0,1"""
+    gpu_memory: str = ""
+    """memory of the language model per GPU, for example 30GiB"""
     seed: int = 42
     """seed of the bootstrap"""
 
@@ -89,4 +107,58 @@ class PolicyMetricsConfig:
 
     def __post_init__(self) -> None:
         at_least(self, 64, "reward_prompt_max_length")
-        at_least(self, 1, "reward_batch_size")
+        at_least(self, 1, "batch_size", "reward_batch_size")
+        at_least(self, 0, "bert_layers")
+        at_least(self, 32, "prompt_max_length")
+
+
+@dataclass(frozen=True)
+class JudgeConfig:
+    """Let a chat model compare two sets of responses to the same prompts, in both orders."""
+
+    task: str = "slf5k"
+    """which task's prompt and criteria"""
+    input_file: str = "result/final_merge_samples.json"
+    """responses A: what infer_val.py wrote, for example after training"""
+    compare_file: str = "result/Llama-3.1-8B-Instruct_samples.json"
+    """responses B to the same prompts, for example before training"""
+    output_file: str = "result/judge.json"
+    """all figures; journal, verdicts and failures lie beside it"""
+    base_url: str = ""
+    """address of the server, "" for OpenAI's own; the key is read from OPENAI_API_KEY"""
+    judge_model: str = "gpt-4o"
+    """model name at the server"""
+    prompt_file: str = ""
+    """own wording of the judge's prompt, with the same $slots"""
+    temperature: float = 0.0
+    """sampling temperature of the judge"""
+    top_p: float = 1.0
+    """nucleus of the judge"""
+    max_tokens: int = 1200
+    """longest reply"""
+    concurrency: int = 8
+    """requests under way at once"""
+    timeout_seconds: float = 60.0
+    """patience for one request"""
+    max_retries: int = 4
+    """retries of a request that may succeed later"""
+    retry_failed: bool = False
+    """ask again for the replies that failed in an earlier run"""
+    max_samples: int = 0
+    """prompts to compare, 0 for all"""
+    seed: int = 42
+    """seed of the sample and of the bootstrap"""
+
+    ALIASES: ClassVar[dict[str, str]] = {
+        "annotator_model": "judge_model",
+        "model": "judge_model",
+        "input": "input_file",
+        "output_path": "output_file",
+        "output": "output_file",
+        "batch_size": "concurrency",
+    }
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "temperature", "max_samples", "max_retries")
+        at_least(self, 1, "concurrency", "max_tokens")
+        above(self, 0, "timeout_seconds", "top_p")

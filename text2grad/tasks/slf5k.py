@@ -19,4 +19,5 @@ SLF5K = TaskSpec(
         ("generated_summary_for_comparison_A", "A"),
         ("generated_summary_for_comparison_B", "B"),
     ),
+    judge_criteria=("accuracy", "completeness", "conciseness", "coherence"),
 )

@@ -50,6 +50,7 @@ class TaskSpec:
         max_quotes: quotes per label in the reward model's reply.
         max_quote_chars: characters of one quote.
         max_critique_chars: characters of the critique.
+        judge_criteria: what the pairwise judge grades, as the task's prompt `judge` names it.
     """
 
     name: str
@@ -66,14 +67,17 @@ class TaskSpec:
     max_quotes: int = 2
     max_quote_chars: int = 160
     max_critique_chars: int = 600
+    judge_criteria: tuple[str, ...] = ()
 
     @property
     def label_scores(self) -> dict[str, float]:
         """Score of each label."""
         return {label.name: label.score for label in self.labels}
 
-    def prompt_template(self, kind: str, path: str = "") -> PromptTemplate:
-        """The wording `kind` ("policy", "reward_model", "annotation", ...) or the user's own file.
+    def prompt_template(
+        self, kind: str, path: str = "", flag: str = "--prompt_file"
+    ) -> PromptTemplate:
+        """The wording `kind` ("policy", "judge", ...) or the user's own file, named by `flag`.
 
         Raises:
             UserError: the file cannot be read, or its $slots are not those of the built-in one.
@@ -84,7 +88,7 @@ class TaskSpec:
         own = PromptTemplate.read(Path(path))
         if own.slots != built_in.slots:
             wanted = ", ".join(f"${slot}" for slot in sorted(built_in.slots))
-            raise UserError(f"--prompt_file {path}: must use exactly the slots {wanted}")
+            raise UserError(f"{flag} {path}: must use exactly the slots {wanted}")
         return own
 
 
