@@ -46,8 +46,12 @@ def with_scores(
             task,
             batch_size=args.reward_batch_size,
             prompt_max_tokens=args.reward_prompt_max_length,
+            max_new_tokens=args.reward_max_new_tokens,
             prompt_file=args.prompt_file,
+            target_format=args.reward_target_format,
             prompt_flag="--reward_prompt_max_length",
+            budget_flag="--reward_max_new_tokens",
+            format_flag="--reward_target_format",
         )
         for row, record, said in zip(
             rows, records, annotator.annotate(records, progress=True), strict=True

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from text2grad.config.checks import above, at_least, fraction
-from text2grad.config.training import AdapterTrainConfig, Dtype
+from text2grad.config.training import AdapterTrainConfig, AnyFormat, Dtype
 from text2grad.schema import FieldNames, UserError
 
 
@@ -48,6 +48,8 @@ class PolicyConfig:
     """adapter merged into the policy before training, for example that of train_sft.py"""
     reward_model_name: str = "../../NL_Reward_Model/SLF5K/ckpt/llama31-8B-slf5k/final_merge"
     """reward model: merged, or an adapter"""
+    reward_target_format: AnyFormat = ""
+    """format that it was trained on, "" for the one that its folder names, else spans"""
     feedback_source: Literal["reward_model", "reference"] = "reward_model"
     """who judges the samples: the reward model, or the reference annotator directly"""
     dtype: Dtype = "auto"
