@@ -91,7 +91,7 @@ def word_spans(entries: Any, response: str, task: TaskSpec) -> list[Span]:
     """
     scored = [_labelled(entry, task) for entry in _list_of(entries)]
     words = [(part, label) for word, label in scored for part in words_of(word)]
-    if not response.strip():
+    if words and not response.strip():
         raise Unreadable("word scores need the response")
     places = _align([word for word, _ in words], response)
     spans: list[Span] = []
