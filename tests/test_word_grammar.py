@@ -127,8 +127,7 @@ def test_words_that_cannot_be_written_byte_by_byte_are_escaped():
 def test_no_state_is_a_dead_end_and_the_shortest_exit_is_exact(task, response):
     task = replace(task, critique_keys=("k",), max_critique_chars=2)
     grammar = WordGrammar(task, response)
-    # Few hexadecimal digits: they would only multiply the states of \u escapes.
-    in_critique = b'." \\ud8e0n\xc2\xe2\xed\xf0\x80\xbf'
+    in_critique = b'." \\n\xc3\xa9'  # test_grammar.py enumerates the critique itself
     came_from, ends, queue = defaultdict(set), [], deque([grammar.initial])
     seen = {grammar.initial}
     while queue:
@@ -186,8 +185,10 @@ def prompts_of(table, texts):
 
 def test_every_reply_has_exactly_the_words_and_keeps_every_budget(table):
     model = tiny_llama(table.tokenizer)
-    minus = torch.tensor([2.0 * piece.startswith((b"-", b"1")) for piece in table.pieces])
-    model.lm_head.register_forward_hook(lambda module, args, out: out + minus)
+    noise = torch.Generator().manual_seed(0)
+    model.lm_head.register_forward_hook(
+        lambda module, args, out: torch.randn(out.shape, generator=noise)
+    )
     grammars = [WordGrammar(TASK, response) for response in RESPONSES]
     prompts = prompts_of(table, RESPONSES)
     smallest = max(one.shortest_exit(one.initial, table.cost) for one in grammars)
