@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from annotated import POSTS, row, save_base, write
@@ -12,6 +11,7 @@ from tiny import byte_level_tokenizer
 from text2grad.annotators.reward_model import NO_ROOM, RewardModelAnnotator
 from text2grad.config import (
     MergeConfig,
+    PolicyMetricsConfig,
     RewardInferConfig,
     RewardMetricsConfig,
     RewardTrainConfig,
@@ -200,9 +200,7 @@ def test_it_is_the_critic_of_two_ppo_steps(trained, base, tmp_path):
 
 
 def test_answers_are_scored_by_it(trained):
-    args = SimpleNamespace(
-        reward_model_name=str(trained / "final_merge"), reward_target_format="", prompt_file=""
-    )
+    args = PolicyMetricsConfig(reward_model_name=str(trained / "final_merge"))
     record = Record("r1", POSTS[0], "The dog ran.", "A dog ran.")
     (scored,) = with_scores([record], args, SLF5K)
     assert scored.fields["scores"]["reward_model_parsed"] == 1.0

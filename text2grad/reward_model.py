@@ -13,7 +13,6 @@ import torch
 from text2grad.alignment import locate_spans
 from text2grad.annotators.reward_model import RewardModelAnnotator
 from text2grad.chat import PromptRenderer
-from text2grad.critique_grammar import ALL_BYTES
 from text2grad.files import check_writable, write_json, write_rows
 from text2grad.models import load_tokenizer, quiet_libraries
 from text2grad.parsing import CONTAINERS
@@ -133,7 +132,7 @@ class ExampleMaker:
         if not record.feedback.critique:
             return Dropped(record.id, "its critique is empty")
         text = self.format.target(self.trimmer, record.feedback, record.response)
-        grammar = self.format.grammar(self.task, record.response, ALL_BYTES)
+        grammar = self.format.grammar(self.task, record.response)
         target = [*encode_target(text, self.table, grammar), self.tokenizer.eos_token_id]
         if len(target) > self.args.answer_max_length:
             limit = f"--answer_max_length {self.args.answer_max_length}"

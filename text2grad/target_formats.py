@@ -6,7 +6,7 @@ A trained model's folder says which (`reward_model.json`), so that whoever runs 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from text2grad.grammar import ReplyGrammar
 from text2grad.parsing import target_json, word_target_json
 from text2grad.schema import Feedback, UserError
 from text2grad.targets import TargetTrimmer
-from text2grad.tasks import TaskSpec
 from text2grad.word_grammar import WordGrammar
 
 FACTS_FILE = "reward_model.json"
@@ -29,13 +28,13 @@ class TargetFormat:
     Attributes:
         name: as the flags and `reward_model.json` spell it.
         prompt: name of the task's prompt text that asks for it.
-        grammar: what a reply about a response may be, for a decoder that can write these bytes.
+        grammar: what a reply about a response may be.
         target: the reply to train on; counts in the trimmer what had to be fitted.
     """
 
     name: str
     prompt: str
-    grammar: Callable[[TaskSpec, str, Collection[int]], CritiqueGrammar]
+    grammar: type[CritiqueGrammar]
     target: Callable[[TargetTrimmer, Feedback, str], str]
 
 
