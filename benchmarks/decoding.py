@@ -25,7 +25,6 @@ from tqdm import tqdm
 
 from text2grad.annotators.reward_model import RewardModelAnnotator
 from text2grad.decoding import constrained_generate
-from text2grad.grammar import ReplyGrammar
 from text2grad.models import quiet_libraries
 from text2grad.records import read_records
 from text2grad.rollout import Sampling, sample_responses
@@ -56,7 +55,7 @@ def measure(model: str, records: list[Record], batch_size: int, limit: int) -> d
     for start in tqdm(range(0, len(order), batch_size), desc=Path(model).name, unit="batch"):
         rows = order[start : start + batch_size]
         batch = [prompts[i] for i in rows]
-        grammars = [ReplyGrammar(task, records[i].response) for i in rows]
+        grammars = [judge.format.grammar(task, records[i].response) for i in rows]
         began = time.perf_counter()
         written = constrained_generate(judge.model, judge.table, batch, grammars, limit)
         took = time.perf_counter() - began

@@ -156,7 +156,10 @@ def greedy(model, prompt, count):
 def test_a_valid_greedy_reply_is_kept_as_it_is(table):
     responses = [response for response, _ in TARGETS]
     prompts = prompts_of(table, responses)
-    targets = [encode_target(target_json(wanted, TASK), table) for _, wanted in TARGETS]
+    targets = [
+        encode_target(target_json(wanted, TASK), table, ReplyGrammar(TASK, response))
+        for response, wanted in TARGETS
+    ]
     model = learn(tiny_llama(table.tokenizer, hidden_size=64), prompts, targets)
     grammars = [ReplyGrammar(TASK, response) for response in responses]
     replies = constrained_generate(model, table, prompts, grammars, 200)

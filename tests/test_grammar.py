@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from text2grad.borders import quote_borders
-from text2grad.grammar import ALL_BYTES, Choice, Critique, ReplyGrammar
+from text2grad.critique_grammar import ALL_BYTES, Critique
+from text2grad.grammar import Choice, ReplyGrammar
 from text2grad.tasks import get_task
 
 TASK = get_task("slf5k")

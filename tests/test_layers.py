@@ -19,8 +19,8 @@ LEVELS = {
     "flags and text": """
         config config.annotation config.checks config.evaluation config.launch config.policy
         config.reward_model config.training tasks tasks.slf5k tasks.spec locate word_scores replies
-        parsing alignment places grammar token_table targets records responses prompts
-        chat text_metrics""",
+        parsing alignment places critique_grammar grammar word_grammar token_table targets
+        target_formats records responses prompts chat text_metrics""",
     "figures and the report": """
         agreement baselines quality reward_quality summary_quality verdicts trends report_data
         report_view report before_after gate""",

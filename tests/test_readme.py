@@ -18,7 +18,7 @@ from text2grad.alignment import (
     score_tokens,
     token_offsets,
 )
-from text2grad.parsing import parse_reply, read_feedback, target_json
+from text2grad.parsing import parse_reply, read_feedback, target_json, word_target_json
 from text2grad.report import ReportConfig
 from text2grad.schema import Feedback, Span
 from text2grad.tasks import get_task
@@ -167,7 +167,17 @@ def test_records_are_what_the_readers_read(fence):
 
 
 def test_a_record_of_every_border_is_shown():
-    assert len(fences("json")) == 4
+    assert len(fences("json")) == 5
+
+
+def test_the_two_formats_of_a_reply_say_the_same():
+    annotated, quotes, words = (fences("json")[place] for place in (1, 2, 3))
+    response = json.loads(annotated)["generated_summary"]
+    spans = locate_spans(parse_reply(quotes, TASK).spans, response, TASK)
+    said = Feedback(json.loads(quotes)["textual_feedback"], spans)
+    assert word_target_json(said, response, TASK) == words.strip()
+    read = parse_reply(words, TASK, response)
+    assert [span.text for span in read.spans] == [span.text for span in spans]
 
 
 # -- the worked example

@@ -25,9 +25,9 @@ def table(request):
 def test_targets_are_split_as_decoding_splits_them(table):
     for response, wanted in TARGETS:
         target = target_json(wanted, TASK)
-        ids = encode_target(target, table)
-        assert b"".join(table.pieces[i] for i in ids) == target.encode()
         grammar = ReplyGrammar(TASK, response)
+        ids = encode_target(target, table, grammar)
+        assert b"".join(table.pieces[i] for i in ids) == target.encode()
         state, rest = grammar.initial, ids
         while rest:
             literal = grammar.forced(state)
@@ -47,15 +47,23 @@ def test_targets_are_split_as_decoding_splits_them(table):
 def test_a_target_merges_across_the_border_of_its_strings():
     table = TokenTable(byte_level_tokenizer())
     target = target_json(feedback("It is short.", ["a cat"]), TASK)
-    pieces = [table.pieces[i] for i in encode_target(target, table)]
+    grammar = ReplyGrammar(TASK, "a cat")
+    pieces = [table.pieces[i] for i in encode_target(target, table, grammar)]
     assert b'.",' in pieces  # closes the critique and begins the literal
     assert b'"],' in pieces  # closes the quote and its list
 
 
-@pytest.mark.parametrize("target", ["[1]", "{}", '{"a":"b","c":[]}', '{"a": "b", "c": "d"}', "{"])
-def test_only_targets_of_the_known_form_are_encoded(table, target):
-    with pytest.raises(ValueError, match=r"target|JSON|Expecting"):
-        encode_target(target, table)
+WHOLE = '{"textual_feedback": "x", "good_spans": ["a"], "poor_spans": []}'
+
+
+@pytest.mark.parametrize(
+    "target", ["[1]", "", WHOLE[:-1], WHOLE + " ", WHOLE.replace('"a"', '"c"'), WHOLE + "}"]
+)
+def test_only_replies_of_the_grammar_are_encoded(table, target):
+    grammar = ReplyGrammar(TASK, "a b")
+    assert encode_target(WHOLE, table, grammar)
+    with pytest.raises(ValueError, match="not a reply of this grammar"):
+        encode_target(target, table, grammar)
 
 
 @settings(max_examples=60, deadline=None)

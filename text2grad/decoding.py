@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from text2grad.grammar import ReplyGrammar, State
+from text2grad.critique_grammar import CritiqueGrammar, State
 from text2grad.schema import UserError
 from text2grad.token_table import TokenTable
 
@@ -55,7 +55,7 @@ class _Row:
     """A reply while it is written."""
 
     number: int
-    grammar: ReplyGrammar
+    grammar: CritiqueGrammar
     state: State
     block: list[int]
     """tokens that the model has not seen yet"""
@@ -90,7 +90,7 @@ def constrained_generate(
     model: nn.Module,
     table: TokenTable,
     prompts: Sequence[Sequence[int]],
-    grammars: Sequence[ReplyGrammar],
+    grammars: Sequence[CritiqueGrammar],
     max_new_tokens: int,
     batch_size: int = 0,
     flag: str = "--max_new_tokens",

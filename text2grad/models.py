@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 from text2grad.attention import attention_setting, use_grouped_attention
 from text2grad.files import check_writable
 from text2grad.schema import UserError
+from text2grad.target_formats import read_facts, write_facts
 
 if TYPE_CHECKING:
     from text2grad.config import MergeConfig, PolicyConfig
@@ -87,12 +88,8 @@ def load_model(name: str, dtype: str, flag: str, **load: Any) -> nn.Module:
     if Path(base).is_dir():
         base = str(Path(base).resolve())  # an adapter records it, and is read from other folders
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            base,
-            dtype=resolve_dtype(dtype),
-            use_safetensors=True,
-            **{**attention_setting(), **load},
-        )
+        settings = {"dtype": resolve_dtype(dtype), **attention_setting(), **load}
+        model = AutoModelForCausalLM.from_pretrained(base, use_safetensors=True, **settings)
         use_grouped_attention(model)
         if is_adapter(name):
             model = PeftModel.from_pretrained(model, name, use_safetensors=True)
@@ -193,6 +190,7 @@ def merge_lora(args: MergeConfig) -> None:
     quiet_libraries()
     if not is_adapter(args.lora_model):
         raise UserError(f"--lora_model {args.lora_model}: no {ADAPTER_CONFIG} in it")
+    facts = read_facts(args.lora_model, "--lora_model")
     base = args.base_model or base_of(args.lora_model)
     save_dir = Path(args.save_dir or f"{args.lora_model.rstrip('/')}_merge")
     check_writable(save_dir.parent, "--save_dir")
@@ -207,6 +205,7 @@ def merge_lora(args: MergeConfig) -> None:
     with replace_folder(save_dir, "--save_dir") as folder:
         merged.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        write_facts(folder, facts)
     print(f"merged {args.lora_model} into {base}: {save_dir}")
 
 

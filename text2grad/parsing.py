@@ -13,11 +13,17 @@ from typing import Any
 from text2grad.replies import RUNGS, ReadObject, plain_fields, plain_key, read_object
 from text2grad.schema import Feedback, Match, Span, Unparseable
 from text2grad.tasks.spec import TaskSpec
-from text2grad.word_scores import Unreadable, word_spans
+from text2grad.word_scores import WORD_SCORES_KEY, Unreadable, word_scores, word_spans
 
-__all__ = ["RUNGS", "parse_reply", "read_feedback", "reasons", "target_json"]
+__all__ = [
+    "RUNGS",
+    "parse_reply",
+    "read_feedback",
+    "reasons",
+    "target_json",
+    "word_target_json",
+]
 
-WORD_SCORES_KEY = "word_score_list"
 REASONING_KEYS = ("reasoning", "chain_of_thought", "thinking")
 CONTAINERS = ("annotations", "analysis", "spans")
 MATCHES: tuple[Match, ...] = ("exact", "normalised", "fuzzy", "unmatched")
@@ -101,6 +107,19 @@ def target_json(feedback: Feedback, task: TaskSpec) -> str:
     target: dict[str, Any] = {task.critique_keys[0]: feedback.critique}
     for label in task.labels:
         target[label.key] = [span.text for span in feedback.spans if span.label == label.name]
+    return json.dumps(target, ensure_ascii=False)
+
+
+def word_target_json(feedback: Feedback, response: str, task: TaskSpec) -> str:
+    """The reply in the published format: critique first, then a score for every word.
+
+    Args:
+        feedback: its spans located in the response.
+        response: the text that is judged.
+        task: keys and scores.
+    """
+    scores = word_scores(feedback.spans, response, task)
+    target = {task.critique_keys[0]: feedback.critique, WORD_SCORES_KEY: scores}
     return json.dumps(target, ensure_ascii=False)
 
 

@@ -110,8 +110,12 @@ def _add_reward_scores(
         task,
         batch_size=args.reward_batch_size,
         prompt_max_tokens=args.reward_prompt_max_length,
+        max_new_tokens=args.reward_max_new_tokens,
         prompt_file=args.prompt_file,
+        target_format=args.reward_target_format,
         prompt_flag="--reward_prompt_max_length",
+        budget_flag="--reward_max_new_tokens",
+        format_flag="--reward_target_format",
     )
     judged = annotator.annotate(records, progress=True)
     for own, record, said in zip(scores, records, judged, strict=True):

@@ -15,7 +15,7 @@ from text2grad.annotators.reward_model import RewardModelAnnotator
 from text2grad.chat import PromptRenderer
 from text2grad.files import check_writable, sha256_file, write_json, write_rows
 from text2grad.models import load_tokenizer, quiet_libraries
-from text2grad.parsing import CONTAINERS, WORD_SCORES_KEY, target_json
+from text2grad.parsing import CONTAINERS
 from text2grad.records import annotated_row, read_records
 from text2grad.replies import plain_key
 from text2grad.reward_quality import decoding_path
@@ -27,9 +27,11 @@ from text2grad.supervised import (
     collect_examples,
     train_adapter,
 )
+from text2grad.target_formats import FORMATS, model_facts
 from text2grad.targets import TargetTrimmer
 from text2grad.tasks import TaskSpec, get_task
 from text2grad.token_table import TokenTable, encode_target
+from text2grad.word_scores import WORD_SCORES_KEY
 
 if TYPE_CHECKING:
     from text2grad.config import RewardInferConfig, RewardTrainConfig
@@ -58,7 +60,10 @@ def train_reward_model(args: RewardTrainConfig) -> None:
     data = {"data_path": args.data_path, "valid_data_path": args.valid_data_path}
     facts = {"examples": len(examples), "shortened": maker.shortened}
     write_run_config(output_dir, args, data, **facts, trimmed=dict(maker.trimmer.counts))
-    trainer = train_adapter(args, args.base_model, tokenizer, examples, held_out, args.eval_steps)
+    about = model_facts(args.target_format)
+    trainer = train_adapter(
+        args, args.base_model, tokenizer, examples, held_out, args.eval_steps, facts=about
+    )
     write_json(output_dir / "training_log.json", trainer.state.log_history, "--output_dir")
     print(f"reward model: {output_dir / 'final'}")
 
@@ -117,7 +122,8 @@ class ExampleMaker:
     def __init__(self, args: RewardTrainConfig, task: TaskSpec, tokenizer: Any) -> None:
         self.args, self.task, self.tokenizer = args, task, tokenizer
         self.table = TokenTable(tokenizer)
-        template = task.prompt_template("reward_model", args.prompt_file)
+        self.format = FORMATS[args.target_format]
+        template = task.prompt_template(self.format.prompt, args.prompt_file)
         self.renderer = PromptRenderer(tokenizer, template, args.prompt_max_length)
         self.trimmer = TargetTrimmer(task)
         self.shortened = 0
@@ -126,9 +132,9 @@ class ExampleMaker:
         """One example, or why the record does not fit."""
         if not record.feedback.critique:
             return Dropped(record.id, "its critique is empty")
-        feedback = self.trimmer.trim(record.feedback, record.response)
-        target = encode_target(target_json(feedback, self.task), self.table)
-        target = [*target, self.tokenizer.eos_token_id]
+        text = self.format.target(self.trimmer, record.feedback, record.response)
+        grammar = self.format.grammar(self.task, record.response)
+        target = [*encode_target(text, self.table, grammar), self.tokenizer.eos_token_id]
         if len(target) > self.args.answer_max_length:
             limit = f"--answer_max_length {self.args.answer_max_length}"
             return Dropped(record.id, f"its target has {len(target)} tokens, over {limit}")
@@ -167,6 +173,7 @@ def infer_reward_model(args: RewardInferConfig) -> None:
         max_tokens=args.max_length,
         temperature=args.temperature,
         prompt_file=args.prompt_file,
+        target_format=args.target_format,
         flag="--model_path",
         memory=args.gpu_memory,
     )

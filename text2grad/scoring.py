@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from text2grad.alignment import locate_spans, response_text, score_tokens
 from text2grad.run_folder import weights_sha256
 from text2grad.schema import Feedback, Record, Span, Unparseable
+from text2grad.target_formats import resolve_format
 from text2grad.tasks import TaskSpec
 
 if TYPE_CHECKING:
@@ -104,13 +105,18 @@ def build_critic(args: PolicyConfig, task: TaskSpec) -> Any:
         prompt_max_tokens=args.reward_prompt_max_length,
         max_new_tokens=args.reward_max_new_tokens,
         prompt_file=args.reward_prompt_file,
+        target_format=args.reward_target_format,
         prompt_flag="--reward_prompt_max_length",
+        budget_flag="--reward_max_new_tokens",
+        format_flag="--reward_target_format",
     )
 
 
 def critic_facts(args: PolicyConfig) -> dict[str, str]:
-    """Who judges, and the hash of its weights, for the run's record."""
+    """Who judges, in which format, and the hash of its weights, for the run's record."""
     if args.feedback_source != "reward_model":
         return {"reward_model": f"the {args.feedback_source} annotator, directly"}
-    name = args.reward_model_name
-    return {"reward_model": name, "reward_model_sha256": weights_sha256(name)}
+    name, wanted = args.reward_model_name, args.reward_target_format
+    found = resolve_format(name, "--reward_model_name", wanted, "--reward_target_format")
+    facts = {"reward_model": name, "reward_model_sha256": weights_sha256(name)}
+    return facts | {"reward_target_format": found.name}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from trl import SFTTrainer
 from text2grad.files import write_json
 from text2grad.models import add_lora, load_model, replace_folder
 from text2grad.schema import Record, UserError
+from text2grad.target_formats import write_facts
 
 if TYPE_CHECKING:
     from text2grad.config.training import AdapterTrainConfig
@@ -76,6 +77,7 @@ def train_adapter(
     valid: Sequence[Example],
     eval_steps: int,
     flag: str = "--base_model",
+    facts: Mapping[str, str] | None = None,
 ) -> TargetTrainer:
     """Train a LoRA adapter with TRL's `SFTTrainer` and save it as `OUTPUT_DIR/final`.
 
@@ -87,6 +89,7 @@ def train_adapter(
         valid: likewise, may be empty.
         eval_steps: updates between evaluations, 0 for none.
         flag: the flag that named the base model.
+        facts: what every saved adapter's folder says of the model, see `target_formats`.
 
     Raises:
         UserError: there is nothing to resume, or another run's checkpoints are in the way.
@@ -97,7 +100,7 @@ def train_adapter(
     model.config.use_cache = False
     set_seed(args.seed)  # the trainer sets it too, but the adapter is drawn before
     model = add_lora(model, args, args.lora_dropout)
-    named = NamedCheckpoints(output_dir, tokenizer)
+    named = NamedCheckpoints(output_dir, tokenizer, facts)
     trainer = TargetTrainer(
         model=model,
         args=_trl_config(args, eval_steps if valid else 0),
@@ -110,18 +113,23 @@ def train_adapter(
     trainer.train(resume_from_checkpoint=state)
     if valid and "eval_loss" not in _last_rows(trainer):
         trainer.evaluate()
-    save_adapter(trainer, tokenizer, output_dir / "final")
+    save_adapter(trainer, tokenizer, output_dir / "final", facts)
     return trainer
 
 
-def save_adapter(trainer: TargetTrainer, tokenizer: Any, path: Path) -> None:
-    """Write adapter and tokenizer, whole or not at all; every process must call it."""
+def save_adapter(
+    trainer: TargetTrainer, tokenizer: Any, path: Path, facts: Mapping[str, str] | None = None
+) -> None:
+    """Write adapter, tokenizer and facts, whole or not at all; every process must call it."""
     if trainer.is_deepspeed_enabled:
         trainer.save_model(str(path))  # gathers the shards of ZeRO-3
+        if trainer.is_world_process_zero():
+            write_facts(path, facts)
     elif trainer.is_world_process_zero():
         with replace_folder(path) as folder:
             trainer.model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
+            write_facts(folder, facts)
 
 
 class TargetTrainer(SFTTrainer):
@@ -160,15 +168,18 @@ class TargetTrainer(SFTTrainer):
 class NamedCheckpoints(TrainerCallback):
     """Writes the adapter as `{epoch}_{step}` at every save; the step starts anew each epoch."""
 
-    def __init__(self, output_dir: str | Path, tokenizer: Any) -> None:
-        self.output_dir, self.tokenizer = Path(output_dir), tokenizer
+    def __init__(
+        self, output_dir: str | Path, tokenizer: Any, facts: Mapping[str, str] | None = None
+    ) -> None:
+        self.output_dir, self.tokenizer, self.facts = Path(output_dir), tokenizer, facts
         self.trainer: TargetTrainer | None = None
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Called by the trainer after it wrote its own resumable state."""
         per_epoch = max(1, round(state.global_step / state.epoch))
         epoch, step = divmod(state.global_step - 1, per_epoch)
-        save_adapter(self.trainer, self.tokenizer, self.output_dir / f"{epoch}_{step + 1}")
+        path = self.output_dir / f"{epoch}_{step + 1}"
+        save_adapter(self.trainer, self.tokenizer, path, self.facts)
 
 
 def _last_rows(trainer: TargetTrainer) -> dict[str, Any]:

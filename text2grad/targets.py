@@ -18,7 +18,7 @@ Place = tuple[int, int]
 
 
 class TargetTrimmer:
-    """Fits feedback into the bounds of the reply grammar.
+    """Fits feedback into the bounds of the reply grammars.
 
     People and large models quote more, longer and less exactly than the reply may. Quotes become
     the response's own words, widened to whole words; those that are not in the response go; longer
@@ -42,6 +42,17 @@ class TargetTrimmer:
             own = [span for span in located if span.label == label.name]
             spans += self._quotes(label, own, response, starts, ends)
         return Feedback(self._critique(feedback.critique), tuple(spans))
+
+    def place(self, feedback: Feedback, response: str) -> Feedback:
+        """The feedback with the places of its quotes, for a target that scores every word.
+
+        Only the critique has a bound there; quotes that are not in the response go.
+        """
+        located = locate_spans(feedback.spans, response, self.task)
+        found = tuple(span for span in located if span.start is not None)
+        self.counts["quotes not in the response left out"] += len(located) - len(found)
+        self.counts += Counter()  # drops zeros
+        return Feedback(self._critique(feedback.critique), found)
 
     def summary(self) -> str:
         """The counts as a phrase, "" if nothing was trimmed."""

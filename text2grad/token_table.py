@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 from text2grad.alignment import TokenBytes
-from text2grad.grammar import ReplyGrammar, State
+from text2grad.critique_grammar import CritiqueGrammar, State
 from text2grad.schema import UserError
 
 NEEDED = range(0x20, 0x7F)
 # Some tokenizers put a space before the first word; behind one of these they do not.
 GUARDS = ("", "\n", '"', ".")
+REMEMBERED = 50_000
 
 
 class TokenTable:
@@ -54,7 +55,7 @@ class TokenTable:
         self._ids_of: dict[bytes, list[int]] = defaultdict(list)
         for i, piece in enumerate(self.pieces):
             self._ids_of[piece].append(i)
-        self._literals: dict[bytes, tuple[int, ...]] = {}
+        self._forced = lru_cache(REMEMBERED)(lambda literal: tuple(self.encode(literal)))
         if missing := [chr(byte) for byte in NEEDED if byte not in self._single]:
             raise UserError(
                 f"tokenizer {self.name}: no token for {' '.join(missing)} alone, which the JSON of "
@@ -77,10 +78,8 @@ class TokenTable:
         return [token for part in self._exact_parts(data) for token in part]
 
     def encode_forced(self, literal: bytes) -> tuple[int, ...]:
-        """Tokens of a literal; remembered, as there are few."""
-        if literal not in self._literals:
-            self._literals[literal] = tuple(self.encode(literal))
-        return self._literals[literal]
+        """Tokens of a literal; remembered, as most come again."""
+        return self._forced(literal)
 
     def cost(self, literal: bytes) -> int:
         """How many tokens a literal takes."""
@@ -92,7 +91,7 @@ class TokenTable:
         ids = {i for piece in pieces if piece in self._ids_of for i in self._ids_of[piece]}
         return sorted(ids.union(self.quote_marks))
 
-    def admit(self, grammar: ReplyGrammar, state: State, token: int, left: int) -> State | None:
+    def admit(self, grammar: CritiqueGrammar, state: State, token: int, left: int) -> State | None:
         """The state after `token`.
 
         Args:
@@ -149,60 +148,37 @@ class TokenTable:
         return [self._single[byte] for byte in data]
 
 
-def encode_target(target: str, table: TokenTable) -> list[int]:
+def encode_target(target: str, table: TokenTable, grammar: CritiqueGrammar) -> list[int]:
     """Tokens of a training target, split as constrained decoding would write it.
 
-    Literals are encoded by themselves. What a model chooses (the critique, a quote, whether a
-    list goes on) is encoded from where the choice begins up to the token that reaches the next
-    literal; the tokens' bytes are exactly the target's.
+    Literals are encoded by themselves. What a model chooses is encoded from where the choice
+    begins up to the token that reaches the next literal; the tokens' bytes are exactly the
+    target's.
 
     Args:
-        target: from `parsing.target_json`.
+        target: a reply, complete.
         table: of the model's tokenizer.
+        grammar: of the replies about this response.
 
     Raises:
-        ValueError: the target is not of that form.
+        ValueError: the target is no reply that the grammar accepts.
     """
-    parts = _target_parts(target)
-    data = b"".join(part for part, _ in parts)
-    if data != target.encode():
-        raise ValueError(f"not a target as target_json writes it: {target[:80]}")
-    literal_end, position = {}, 0
-    for part, is_literal in parts:
-        if is_literal:
-            literal_end |= dict.fromkeys(
-                range(position, position + len(part)), position + len(part)
-            )
-        position += len(part)
-    ids, position = [], 0
-    while position < len(data):
-        if position in literal_end:
-            ids += table.encode_forced(data[position : literal_end[position]])
-            position = literal_end[position]
-            continue
-        for token in table.encode(data[position:]):
+    data, ids = target.encode(), []
+    state: State | None = grammar.initial
+    while data:
+        if literal := grammar.forced(state):
+            tokens: Iterable[int] = table.encode_forced(literal)
+        else:
+            tokens = table.encode(data)
+        for token in tokens:
+            piece = table.pieces[token]
+            state = grammar.advance(state, piece) if data.startswith(piece) else None
+            if state is None:
+                raise ValueError(f"not a reply of this grammar: {target[:80]}")
             ids.append(token)
-            position += len(table.pieces[token])
-            if position in literal_end:
+            data = data[len(piece) :]
+            if not literal and grammar.forced(state):
                 break
+    if not grammar.closed(state):
+        raise ValueError(f"not a reply of this grammar: {target[:80]}")
     return ids
-
-
-def _target_parts(target: str) -> list[tuple[bytes, bool]]:
-    """The target's bytes in order, each part with whether it is a literal."""
-    value = json.loads(target)
-    if not isinstance(value, dict) or not value:
-        raise ValueError(f"not a target as target_json writes it: {target[:80]}")
-    (key, critique), *lists = value.items()
-    parts = [(f'{{{_dump(key)}: "', True), (_dump(critique)[1:], False)]
-    for key, quotes in lists:
-        parts.append((f", {_dump(key)}: [", True))
-        for number, quote in enumerate(quotes):
-            opening = [('"', False)] if number == 0 else [(",", False), (' "', True)]
-            parts += [*opening, (_dump(quote)[1:], False)]
-        parts.append(("]", False))
-    return [(part.encode(), is_literal) for part, is_literal in [*parts, ("}", True)]]
-
-
-def _dump(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)

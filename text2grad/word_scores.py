@@ -1,16 +1,26 @@
-"""The published word format, `[["word", 1], ["other", 0], ...]`, as spans of the response."""
+"""The published word format, `[["word", 1], ["other", 0], ...]`, from spans and back to spans.
+
+A word is a run of letters, digits and underscores, with apostrophes inside it; punctuation is no
+word and has no score of its own. So a list cannot say what a span of punctuation says, and which
+marks stood at the ends of a span: read back, a span ends with its last word, and what stands
+between two neighbours of one score belongs to both.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rapidfuzz.distance import LCSseq
 
+from text2grad.alignment import score_tokens
 from text2grad.locate import fold
 from text2grad.schema import Span
 from text2grad.tasks.spec import TaskSpec
+
+WORD_SCORES_KEY = "word_score_list"
 
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 _WORD_KEYS = ("word", "token", "text")
@@ -18,6 +28,47 @@ _WORD_KEYS = ("word", "token", "text")
 
 class Unreadable(ValueError):
     """Why a reply is no feedback; the message is one of `parsing.reasons(task)`."""
+
+
+def words_of(response: str) -> list[str]:
+    """The words of a response, in order.
+
+    Example: "It's 3 p.m., isn't it?" -> ["It's", "3", "p", "m", "isn't", "it"]
+    """
+    return _WORD.findall(response)
+
+
+def written_scores(task: TaskSpec) -> list[str]:
+    """The scores that a word can have, as JSON writes them; that of an unmarked word first."""
+    scores = [task.unmarked_score, *(label.score for label in task.labels)]
+    return list(dict.fromkeys(json.dumps(_number(score)) for score in scores))
+
+
+def word_scores(spans: Sequence[Span], response: str, task: TaskSpec) -> list[tuple[str, float]]:
+    """Every word of the response with its score, whole numbers as integers.
+
+    A word takes a label's score by the rule of `alignment.score_tokens`: if at least half of its
+    bytes lie in spans of that label; the lowest score wins where several do.
+
+    Args:
+        spans: located in the response; those without offsets give nothing.
+        response: the text that is scored.
+        task: the labels' scores.
+
+    Example: "cat sat" good on "the cat sat." -> [("the", 0), ("cat", 1), ("sat", 1)]
+    """
+    pieces, is_word, position = [], [], 0
+    for found in _WORD.finditer(response):
+        pieces += [response[position : found.start()], found.group()]
+        is_word += [False, True]
+        position = found.end()
+    data = [piece.encode("utf-8", "replace") for piece in pieces]
+    scores = score_tokens(data, spans, task)
+    return [
+        (piece, _number(score))
+        for piece, word, score in zip(pieces, is_word, scores, strict=True)
+        if word
+    ]
 
 
 def word_spans(entries: Any, response: str, task: TaskSpec) -> list[Span]:
@@ -39,8 +90,8 @@ def word_spans(entries: Any, response: str, task: TaskSpec) -> list[Span]:
     Example: [["the", 0], ["cat", "1"], ["sat", 1]] on "the cat sat" -> one span, characters 4 to 11
     """
     scored = [_labelled(entry, task) for entry in _list_of(entries)]
-    words = [(found.group(), label) for word, label in scored for found in _WORD.finditer(word)]
-    if not response.strip():
+    words = [(part, label) for word, label in scored for part in words_of(word)]
+    if words and not response.strip():
         raise Unreadable("word scores need the response")
     places = _align([word for word, _ in words], response)
     spans: list[Span] = []
@@ -55,6 +106,10 @@ def word_spans(entries: Any, response: str, task: TaskSpec) -> list[Span]:
             spans.append(Span(word if start is None else response[start:end], label, start, end))
         previous = (label, number)
     return spans
+
+
+def _number(score: float) -> float:
+    return int(score) if score == int(score) else score
 
 
 def _list_of(entries: Any) -> Sequence[Any]:

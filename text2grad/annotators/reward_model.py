@@ -12,16 +12,18 @@ from tqdm import tqdm
 
 from text2grad.alignment import TokenBytes, locate_spans, response_text
 from text2grad.chat import PromptRenderer
+from text2grad.critique_grammar import CritiqueGrammar
 from text2grad.decoding import Reply, constrained_generate
-from text2grad.grammar import ReplyGrammar
 from text2grad.models import eos_ids, load_for_inference, load_tokenizer
 from text2grad.parsing import parse_reply
 from text2grad.rollout import Sampling, sample_responses
 from text2grad.schema import Feedback, Record, Unparseable, UserError
+from text2grad.target_formats import resolve_format
 from text2grad.tasks import TaskSpec
 from text2grad.token_table import TokenTable
 
 MIN_REPLY = 64  # tokens
+NO_ROOM = "response too long for a reply"
 
 
 @dataclass
@@ -71,7 +73,9 @@ class RewardModelAnnotator:
         temperature: of unconstrained replies, 0 for greedy.
         prompt_file: own wording of the prompt.
         flag: the flag that named the model, for messages.
-        prompt_flag: the flag that set `prompt_max_tokens`, likewise.
+        target_format: what the model was trained to write, "" for what its folder says.
+        prompt_flag, budget_flag, format_flag: the flags that set `prompt_max_tokens`,
+            `max_new_tokens` and `target_format`, likewise.
         memory: to use per GPU, "" for one device without a bound.
     """
 
@@ -89,7 +93,10 @@ class RewardModelAnnotator:
         temperature: float = 0.0,
         prompt_file: str = "",
         flag: str = "--reward_model_name",
+        target_format: str = "",
         prompt_flag: str = "--prompt_max_length",
+        budget_flag: str = "--max_new_tokens",
+        format_flag: str = "--target_format",
         memory: str = "",
     ) -> None:
         self.task, self.constrained, self.batch_size = task, constrained, batch_size
@@ -102,9 +109,10 @@ class RewardModelAnnotator:
                     f"--max_length {max_tokens} leaves {room} tokens for a reply "
                     f"after {prompt_flag} {prompt_max_tokens}; at least {MIN_REPLY} are needed"
                 )
-        self.temperature = temperature
+        self.temperature, self.budget_flag = temperature, budget_flag
+        self.format = resolve_format(model_path, flag, target_format, format_flag)
         self.tokenizer = load_tokenizer(model_path, flag)
-        template = task.prompt_template("reward_model", prompt_file)
+        template = task.prompt_template(self.format.prompt, prompt_file)
         self.renderer = PromptRenderer(
             self.tokenizer, template, prompt_max_tokens, flag=prompt_flag
         )
@@ -131,6 +139,9 @@ class RewardModelAnnotator:
                 rows = order[start : start + self.batch_size]
                 replies = self._reply([prompts[i] for i in rows], [records[i] for i in rows])
                 for i, text in zip(rows, replies, strict=True):
+                    if text is None:
+                        out[i] = Unparseable(NO_ROOM)
+                        continue
                     self.stats.raw[i] = text
                     out[i] = parse_reply(text, self.task, records[i].response)
                 bar.update(len(rows))
@@ -158,15 +169,38 @@ class RewardModelAnnotator:
         """How the last replies were decoded."""
         return self.stats.rates()
 
-    def _reply(self, prompts: list[list[int]], records: list[Record]) -> list[str]:
+    def _reply(self, prompts: list[list[int]], records: list[Record]) -> list[str | None]:
+        """One reply per prompt, None where not even the shortest about that response has room."""
         if not self.constrained:
             return self._unconstrained(prompts)
-        grammars = [ReplyGrammar(self.task, record.response) for record in records]
         limit = self.max_new_tokens
-        replies = constrained_generate(self.model, self.table, prompts, grammars, limit)
-        for reply in replies:
+        grammars = [self._grammar(record.response) for record in records]
+        # A limit that is too small for any response is the flag's fault, and an error below.
+        too_small = self._shortest(self._grammar("")) > limit
+        rows = [
+            row
+            for row, grammar in enumerate(grammars)
+            if too_small or self._shortest(grammar) <= limit
+        ]
+        replies = constrained_generate(
+            self.model,
+            self.table,
+            [prompts[row] for row in rows],
+            [grammars[row] for row in rows],
+            limit,
+            flag=self.budget_flag,
+        )
+        texts: list[str | None] = [None] * len(records)
+        for row, reply in zip(rows, replies, strict=True):
             self._count(reply)
-        return [reply.text for reply in replies]
+            texts[row] = reply.text
+        return texts
+
+    def _grammar(self, response: str) -> CritiqueGrammar:
+        return self.format.grammar(self.task, response, self.table.writable)
+
+    def _shortest(self, grammar: CritiqueGrammar) -> int:
+        return grammar.shortest_exit(grammar.initial, self.table.cost)
 
     def _count(self, reply: Reply) -> None:
         self.stats.replies += 1

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from text2grad.config.checks import above, at_least
-from text2grad.config.training import Dtype
+from text2grad.config.training import AnyFormat, Dtype
 from text2grad.schema import FieldNames
 
 
@@ -81,10 +81,14 @@ class PolicyMetricsConfig:
     """tokens of the prompt, as given to infer_val.py, for the perplexity"""
     reward_model_name: str = ""
     """reward model that scores the responses too, "" for none"""
+    reward_target_format: AnyFormat = ""
+    """format that it was trained on, "" for the one that its folder names, else spans"""
     reward_prompt_max_length: int = 900
     """tokens of the reward model's prompt"""
     reward_batch_size: int = 32
     """responses judged together"""
+    reward_max_new_tokens: int = 500
+    """tokens of a critique"""
     prompt_file: str = ""
     """own wording of the reward model's prompt, with the same $slots"""
     batch_size: int = 16
@@ -107,7 +111,7 @@ class PolicyMetricsConfig:
 
     def __post_init__(self) -> None:
         at_least(self, 64, "reward_prompt_max_length")
-        at_least(self, 1, "batch_size", "reward_batch_size")
+        at_least(self, 1, "batch_size", "reward_batch_size", "reward_max_new_tokens")
         at_least(self, 0, "bert_layers")
         at_least(self, 32, "prompt_max_length")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from text2grad.config.checks import above, at_least, fraction
-from text2grad.config.training import AdapterTrainConfig, Dtype
+from text2grad.config.training import AdapterTrainConfig, AnyFormat, Dtype
 from text2grad.schema import FieldNames, UserError
 
 
@@ -52,6 +52,8 @@ class PolicyConfig:
     """what 3_metrics.py wrote about the reward model, checked before the first step; "" for none"""
     require_rm_gate: bool = False
     """refuse to start unless every check of the reward model passes"""
+    reward_target_format: AnyFormat = ""
+    """format that it was trained on, "" for the one that its folder names, else spans"""
     feedback_source: Literal["reward_model", "reference"] = "reward_model"
     """who judges the samples: the reward model, or the reference annotator directly"""
     dtype: Dtype = "auto"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from text2grad.config.checks import at_least, fraction
-from text2grad.config.training import AdapterTrainConfig, Dtype
+from text2grad.config.training import AdapterTrainConfig, AnyFormat, Dtype, TargetFormat
 from text2grad.schema import FieldNames, UserError
 
 
@@ -28,6 +28,8 @@ class RewardTrainConfig(AdapterTrainConfig):
     """where the records as trained and tested on are written"""
     output_dir: str = "ckpt/llama31-8B-slf5k"
     """checkpoints EPOCH_STEP and final"""
+    target_format: TargetFormat = "spans"
+    """what follows the critique: quotes (spans), or a score for every word (word_scores)"""
     prompt_file: str = ""
     """own wording of the reward model's prompt, with the same $slots"""
     prompt_max_length: int = 900
@@ -94,6 +96,8 @@ class RewardInferConfig:
     """records with a response"""
     output_path: str = "inference_results.json"
     """the records with the reward model's feedback"""
+    target_format: AnyFormat = ""
+    """format that the model was trained on, "" for the one that its folder names, else spans"""
     prompt_file: str = ""
     """own wording of the reward model's prompt, with the same $slots"""
     constrained_decoding: bool = True

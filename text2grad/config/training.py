@@ -9,6 +9,8 @@ from text2grad.config.checks import above, at_least, fraction
 from text2grad.schema import FieldNames
 
 Dtype = Literal["auto", "bf16", "fp16", "fp32"]
+TargetFormat = Literal["spans", "word_scores"]
+AnyFormat = Literal["", "spans", "word_scores"]
 
 
 @dataclass(frozen=True)
