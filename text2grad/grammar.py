@@ -1,7 +1,8 @@
 """Which bytes may follow in a reply with quotes: the task's JSON, every quote verbatim.
 
 The reply is what `parsing.target_json` writes. A quote accepts only what continues some substring
-of the response, between the borders of `text2grad.borders`.
+of the response, between the borders of `text2grad.borders`. No quote starts where another one does,
+nor inside another one of its list: the same words twice, or good and poor at once, say nothing.
 """
 
 from __future__ import annotations
@@ -24,16 +25,21 @@ class Choice(NamedTuple):
 
     label: int
     quotes: int
+    free: int
+    """where the next quote of this list may start"""
+    taken: int
+    """where the quotes of all lists start"""
 
 
 class Quote(NamedTuple):
     """Inside a quote."""
 
-    label: int
-    quotes: int
-    """finished quotes of this list"""
+    inside: Choice
+    """the list as it was when the quote began"""
     chars: int
     """whole characters so far"""
+    length: int
+    """bytes so far"""
     places: int
     """bit p is set if the quote so far ends before byte p of the escaped response"""
 
@@ -46,10 +52,8 @@ class ReplyGrammar(CritiqueGrammar):
     ) -> None:
         super().__init__(task, response, writable)
         self._places = Places(response, task, self.writable)
-        lists = [self._list_of(number) for number in range(1, len(task.labels))]
-        self._after_list: list[State] = [*lists, Fixed(b"}", Done())]
         self._advance_in |= {Choice: self._advance_choice, Quote: self._advance_quote}
-        self._begin(self._list_of(0), self._places.longest_tail + len(b', ""'))
+        self._begin(self._list_of(0, 0), self._places.longest_tail + len(b', ""'))
 
     def next_bytes(self, state: State) -> bytes:
         """Bytes that can come next; every other byte is an error here."""
@@ -73,18 +77,26 @@ class ReplyGrammar(CritiqueGrammar):
 
     def _way_out(self, state: State) -> tuple[bytes, State]:
         if isinstance(state, Choice):
-            return b"]", self._after_list[state.label]
+            return b"]", self._after_list(state)
         if isinstance(state, Quote):
-            tail = self._places.shortest_tail(state.places)
-            return tail + b'"', Choice(state.label, state.quotes + 1)
+            find = self._places.shortest_tail if state.length else self._places.shortest_from
+            tail = find(state.places)
+            # which of the shortest ways it goes makes no difference to what may come next
+            return tail + b'"', self._advance_quote(state, tail + b'"')[0]
         return super()._way_out(state)
 
-    def _list_of(self, label: int) -> State:
+    def _list_of(self, label: int, taken: int) -> State:
         key = json.dumps(self.task.labels[label].key, ensure_ascii=False)
-        return Fixed(f", {key}: [".encode(), Choice(label, 0))
+        free = self._places.starts & ~taken
+        return Fixed(f", {key}: [".encode(), Choice(label, 0, free, taken))
+
+    def _after_list(self, state: Choice) -> State:
+        if state.label + 1 < len(self.task.labels):
+            return self._list_of(state.label + 1, state.taken)
+        return Fixed(b"}", Done())
 
     def _may_quote(self, state: Choice) -> bool:
-        return state.quotes < self.task.max_quotes and self._places.starts != 0
+        return state.quotes < self.task.max_quotes and state.free != 0
 
     def _has_exit(self, state: State) -> bool:
         if isinstance(state, Quote):
@@ -93,14 +105,14 @@ class ReplyGrammar(CritiqueGrammar):
 
     def _advance_choice(self, state: Choice, data: bytes) -> Step | None:
         if data[0] == CLOSE:
-            return self._after_list[state.label], data[1:]
-        quote = Quote(state.label, state.quotes, 0, self._places.starts)
+            return self._after_list(state), data[1:]
+        quote = Quote(state, 0, 0, state.free)
         if data[0] == (QUOTE if state.quotes == 0 else COMMA) and self._may_quote(state):
             return (quote if state.quotes == 0 else Fixed(b' "', quote)), data[1:]
         return None
 
     def _advance_quote(self, state: Quote, data: bytes) -> Step | None:
-        label, quotes, chars, now = state
+        inside, chars, length, now = state
         places = self._places
         follow, borders = places.follow, places.borders
         for number, byte in enumerate(data):
@@ -108,10 +120,19 @@ class ReplyGrammar(CritiqueGrammar):
             if byte == QUOTE and now & borders:
                 if not now & places.ends or not chars or chars > self.task.max_quote_chars:
                     return None
-                return Choice(label, quotes + 1), data[number + 1 :]
+                return self._after_quote(inside, now & places.ends, length), data[number + 1 :]
             now = (now & follow.get(byte, 0)) << 1
             if not now:
                 return None
             if now & borders:
                 chars += 1
-        return Quote(label, quotes, chars, now & places.can_end(chars)), b""
+            length += 1
+        return Quote(inside, chars, length, now & places.can_end(chars)), b""
+
+    def _after_quote(self, inside: Choice, ends: int, length: int) -> Choice:
+        """The list behind a quote of `length` bytes that ends at one of `ends`."""
+        first = self.task.labels[inside.label].copy == "first"
+        end = (ends & -ends if first else ends).bit_length() - 1
+        start = end - length
+        free = inside.free & ~((1 << end) - (1 << start))
+        return Choice(inside.label, inside.quotes + 1, free, inside.taken | 1 << start)

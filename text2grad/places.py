@@ -30,7 +30,6 @@ class Places:
         ends: where a quote may end.
         borders: between two characters.
         follow: for each byte, the places that it continues.
-        shortest_quote: the bytes of the shortest quote there is, b"" if there is none.
         longest_tail: a bound of the length of `shortest_tail`.
     """
 
@@ -57,19 +56,23 @@ class Places:
             if reachable and first_char + left <= task.max_quote_chars:
                 quotes.append((1 + bytes_left[start + 1], start))
         self.starts = _bits(start for _, start in quotes)
-        length, start = min(quotes, default=(0, 0))
-        self.shortest_quote = self.text[start : start + length]
-        self.longest_tail = max(length, len(self._within_bytes))
+        self._shortest_first = sorted(quotes)
+        self.longest_tail = max([len(self._within_bytes), *(length for length, _ in quotes)])
 
     def can_end(self, chars: int) -> int:
         """Places from which a quote that has `chars` characters can end within its bound."""
         left = self._max_chars - chars
         return self._within_chars[min(left, len(self._within_chars) - 1)] if left >= 0 else 0
 
+    def shortest_from(self, starts: int) -> bytes:
+        """The bytes of the shortest quote that starts at one of `starts`."""
+        for length, start in self._shortest_first:
+            if starts >> start & 1:
+                return self.text[start : start + length]
+        raise ValueError("no quote starts here")
+
     def shortest_tail(self, places: int) -> bytes:
-        """The fewest bytes that bring a quote, which is at one of `places`, to an end."""
-        if places == self.starts:
-            return self.shortest_quote
+        """The fewest bytes that bring a begun quote, which is at one of `places`, to an end."""
         for length, within in enumerate(self._within_bytes):
             if near := places & within:
                 first = (near & -near).bit_length() - 1

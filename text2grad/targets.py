@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from text2grad.alignment import locate_spans
 from text2grad.borders import quote_borders
 from text2grad.schema import Feedback, Span
-from text2grad.tasks import Label, TaskSpec
+from text2grad.tasks import TaskSpec
 
 SENTENCE_END = re.compile(r"[.!?]['\")\]”’]*(?=\s|$)|[。！？]")
 
@@ -22,8 +22,9 @@ class TargetTrimmer:
 
     People and large models quote more, longer and less exactly than the reply may. Quotes become
     the response's own words, widened to whole words; those that are not in the response go; longer
-    ones are cut at a word's end; of each label the longest stay, in the order of the text. A long
-    critique is cut at the end of a sentence.
+    ones are cut at a word's end; of each label the longest stay, in the order of the text, without
+    those that start inside another one, or where a quote of a later label does. A long critique is
+    cut at the end of a sentence.
 
     Attributes:
         counts: how often each of these was needed, by a few words that say what.
@@ -35,12 +36,16 @@ class TargetTrimmer:
 
     def trim(self, feedback: Feedback, response: str) -> Feedback:
         """The feedback as the reward model may write it about this response."""
-        spans: list[Span] = []
         located = locate_spans(feedback.spans, response, self.task)
         starts, ends = quote_borders(response, self.task.quote_border)
-        for label in self.task.labels:
+        taken: set[int] = set()
+        lists: list[list[Span]] = []
+        for label in reversed(self.task.labels):
             own = [span for span in located if span.label == label.name]
-            spans += self._quotes(label, own, response, starts, ends)
+            places = self._quotes(own, response, starts, ends, taken)
+            taken |= {start for start, _ in places}
+            lists.append([Span(response[slice(*place)], label.name) for place in places])
+        spans = [span for quotes in reversed(lists) for span in quotes]
         return Feedback(self._critique(feedback.critique), tuple(spans))
 
     def place(self, feedback: Feedback, response: str) -> Feedback:
@@ -59,8 +64,13 @@ class TargetTrimmer:
         return ", ".join(f"{count} {what}" for what, count in sorted(self.counts.items()))
 
     def _quotes(
-        self, label: Label, spans: Sequence[Span], response: str, starts: list[int], ends: list[int]
-    ) -> list[Span]:
+        self,
+        spans: Sequence[Span],
+        response: str,
+        starts: list[int],
+        ends: list[int],
+        taken: Collection[int],
+    ) -> list[Place]:
         places: dict[Place, None] = {}
         for span in spans:
             place = None
@@ -70,11 +80,21 @@ class TargetTrimmer:
                 self.counts["quotes not in the response left out"] += 1
             else:
                 places[place] = None
-        by_length = sorted(places, key=lambda place: (place[0] - place[1], place))
+        apart = self._apart(sorted(places), taken)
+        self.counts["quotes that start with or inside another left out"] += len(places) - len(apart)
+        by_length = sorted(apart, key=lambda place: (place[0] - place[1], place))
         kept = sorted(by_length[: self.task.max_quotes])
-        self.counts["quotes over the number left out"] += len(places) - len(kept)
+        self.counts["quotes over the number left out"] += len(apart) - len(kept)
         self.counts += Counter()  # drops zeros
-        return [Span(response[start:end], label.name) for start, end in kept]
+        return kept
+
+    def _apart(self, places: Sequence[Place], taken: Collection[int]) -> list[Place]:
+        """Those of the sorted places that start at none of `taken` and in none before them."""
+        apart: list[Place] = []
+        for start, end in places:
+            if start not in taken and (not apart or start >= apart[-1][1]):
+                apart.append((start, end))
+        return apart
 
     def _fit(self, place: Place, response: str, starts: list[int], ends: list[int]) -> Place | None:
         quote = response[slice(*place)]
