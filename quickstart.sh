@@ -48,10 +48,10 @@ command -v nvidia-smi > /dev/null || export DS_ACCELERATOR=cpu
 
 # What the embedded model on two cores can do in minutes; for larger models use the trees' shells,
 # whose defaults are the published values.
-SAMPLES=0 RM_EPOCHS=1 PPO_STEPS=12 RESPONSES=8 VALID_SAMPLES=0 RM_VALID=0
+RM_SAMPLES=344 OWN_SAMPLES=0 PPO_STEPS=12 RESPONSES=8 VALID_SAMPLES=0 RM_VALID=96
 name=quickstart
 if [ "$FAST" = true ]; then
-    SAMPLES=24 RM_EPOCHS=1 PPO_STEPS=2 RESPONSES=4 VALID_SAMPLES=4 RM_VALID=6
+    RM_SAMPLES=24 OWN_SAMPLES=8 PPO_STEPS=2 RESPONSES=4 VALID_SAMPLES=4 RM_VALID=6
     name=quickstart-fast
 fi
 RUN=$(realpath -m "${OUTPUT_DIR:-runs/$name}")
@@ -79,10 +79,10 @@ stage() {
     number=$((number + 1))
     chain=$(printf '%s %s' "$chain" "$*" | cksum)
     if [ -f "$RUN/done/$stage_name" ] && [ "$(cat "$RUN/done/$stage_name")" = "$chain" ]; then
-        printf '[%2d/12] %s: done before\n' "$number" "$title"
+        printf '[%2d/13] %s: done before\n' "$number" "$title"
         return
     fi
-    printf '[%2d/12] %s\n' "$number" "$title"
+    printf '[%2d/13] %s\n' "$number" "$title"
     local began=$SECONDS
     "$@"
     echo "$chain" > "$RUN/done/$stage_name"
@@ -101,15 +101,37 @@ stage annotate "posts to annotated records (annotator: $ANNOTATOR)" \
     ANNOTATOR="$ANNOTATOR" BASE_URL="$BASE_URL" ANNOTATOR_MODEL="$ANNOTATOR_MODEL" \
     bash "$ANNO/annotate_slf5k.sh"
 
+# The reward model will judge what the policy writes, so it learns from that too.
+own_answers() {
+    local split
+    for split in train validation; do
+        "$PYTHON" "$POLICY/Evaluation/infer_val.py" --model_path "$MODEL" \
+            --input_path "$RUN/data/$split.json" --sample_size "$OWN_SAMPLES" \
+            --temperature 0.7 --top_p 1 --max_new_tokens 56 \
+            --output_dir "$RUN/data" --output_name "${split}_own.json"
+        "$PYTHON" "$ANNO/dual_feedback_annotation_RM.py" \
+            --data_path "$RUN/data/${split}_own.json" \
+            --output_path "$RUN/data/${split}_own_annotated.json" --annotator "$ANNOTATOR" \
+            --base_url "$BASE_URL" --annotator_model "$ANNOTATOR_MODEL"
+    done
+}
+more=()
+if [ "$ANNOTATOR" = human ]; then
+    stage own_answers "no answers of the model itself: nobody has marked them" true
+else
+    stage own_answers "answers of the model itself, annotated likewise" own_answers
+    more=(--more_data_path "$RUN/data/train_own_annotated.json"
+        --more_valid_data_path "$RUN/data/validation_own_annotated.json")
+fi
+
 stage reward_model "training the reward model" \
     env MODEL="$MODEL" DATA="$RUN/data/train_annotated.json" \
-    VALID="$RUN/data/validation_annotated.json" OUTPUT="$RUN/reward_model" EPOCHS="$RM_EPOCHS" \
+    VALID="$RUN/data/validation_annotated.json" OUTPUT="$RUN/reward_model" EPOCHS=1 \
     LEARNING_RATE=1e-3 MICRO_BATCH=4 ACCUMULATION=2 TARGETS=all-linear LORA_DROPOUT=0 \
     EVAL_STEPS=0 SAVE_STEPS=20 \
     bash "$RM/deepspeed_train_slf5k.sh" --data_dir "$RUN/reward_model/data" \
     --lr_scheduler_type linear --warmup_ratio 0.1 --lora_last_layers 12 --eval_samples 16 \
-    --max_train_samples "$SAMPLES" \
-    --resume_from_checkpoint auto
+    --max_train_samples "$RM_SAMPLES" --resume_from_checkpoint auto ${more[@]+"${more[@]}"}
 
 stage merge_reward_model "merging its adapter" \
     "$PYTHON" "$RM/Evaluation/1_merge_lora.py" --lora_model "$RUN/reward_model/final" --dtype bf16

@@ -5,8 +5,8 @@
 #
 #     bash benchmarks/reward_model_slf5k.sh
 #     DATA_PATH=records.json PREPARE="--fields.prompt question+passages --fields.response prediction
-#         --fields.reference gold --valid_fraction 0.2" ANNOTATOR=human OWN_ANSWERS= PROMPT_TOKENS=360 \
-#         OUTPUT=runs/reward_model_qa bash benchmarks/reward_model_slf5k.sh
+#         --fields.reference gold --valid_fraction 0.2" ANNOTATOR=human OWN_ANSWERS=false \
+#         PROMPT_TOKENS=360 OUTPUT=runs/reward_model_qa bash benchmarks/reward_model_slf5k.sh
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 ROOT=$PWD
@@ -16,7 +16,7 @@ OUTPUT=$(realpath -m "${OUTPUT:-runs/reward_model_slf5k}")
 DATA_PATH=$(realpath -m "${DATA_PATH:-RM_Data_Anno/SLF5K/sample}")
 PREPARE=${PREPARE:---candidates all}
 ANNOTATOR=${ANNOTATOR:-reference}
-OWN_ANSWERS=${OWN_ANSWERS-1 2}
+OWN_ANSWERS=${OWN_ANSWERS:-true}
 PROMPT_TOKENS=${PROMPT_TOKENS:-900}
 EPOCHS=${EPOCHS:-3}
 LEARNING_RATE=${LEARNING_RATE:-1e-3}
@@ -36,30 +36,35 @@ annotate() { # SPLIT FILE FLAGS...
         --data_path "$2" --output_path "$OUTPUT/data/$1_annotated.json" "${@:3}"
 }
 
-# shellcheck disable=SC2086  # PREPARE and OWN_ANSWERS are lists of words
+# shellcheck disable=SC2086  # PREPARE is a list of words
 "$PYTHON" "$ANNO/prepare_data.py" --data_path "$DATA_PATH" --output_dir "$OUTPUT/data" $PREPARE
+more=()
 for split in train validation; do
     annotate "$split" "$OUTPUT/data/$split.json"
-    for seed in $OWN_ANSWERS; do
-        "$PYTHON" "$POLICY/Evaluation/infer_val.py" --model_path "$MODEL" --seed "$seed" \
+    if [ "$OWN_ANSWERS" = true ]; then
+        "$PYTHON" "$POLICY/Evaluation/infer_val.py" --model_path "$MODEL" \
             --input_path "$OUTPUT/data/$split.json" --sample_size 0 --temperature 0.7 --top_p 1 \
             --prompt_max_length "$PROMPT_TOKENS" --max_new_tokens 56 \
-            --output_dir "$OUTPUT/data" --output_name "${split}_own_$seed.json"
-        annotate "${split}_own_$seed" "$OUTPUT/data/${split}_own_$seed.json" --fields.prompt query
-    done
-    "$PYTHON" benchmarks/join_records.py "$OUTPUT/data/${split}_all.json" \
-        "$OUTPUT/data/${split}_annotated.json" "$OUTPUT/data/${split}"_own_*_annotated.json
+            --output_dir "$OUTPUT/data" --output_name "${split}_own.json"
+        annotate "${split}_own" "$OUTPUT/data/${split}_own.json"
+    fi
 done
+if [ "$OWN_ANSWERS" = true ]; then
+    more=(--more_data_path "$OUTPUT/data/train_own_annotated.json"
+        --more_valid_data_path "$OUTPUT/data/validation_own_annotated.json")
+fi
 
-env MODEL="$MODEL" DATA="$OUTPUT/data/train_all.json" VALID="$OUTPUT/data/validation_all.json" \
+env MODEL="$MODEL" DATA="$OUTPUT/data/train_annotated.json" \
+    VALID="$OUTPUT/data/validation_annotated.json" \
     OUTPUT="$OUTPUT" EPOCHS="$EPOCHS" LEARNING_RATE="$LEARNING_RATE" MICRO_BATCH=4 ACCUMULATION=2 \
     TARGETS=all-linear LORA_DROPOUT=0 EVAL_STEPS=0 SAVE_STEPS=50 \
     bash "$RM/deepspeed_train_slf5k.sh" --data_dir "$OUTPUT/split" --lr_scheduler_type linear \
     --warmup_ratio 0.1 --lora_last_layers "$LAST_LAYERS" --eval_samples 32 \
-    --prompt_max_length "$PROMPT_TOKENS" --resume_from_checkpoint auto
+    --prompt_max_length "$PROMPT_TOKENS" --resume_from_checkpoint auto ${more[@]+"${more[@]}"}
 "$PYTHON" "$RM/Evaluation/1_merge_lora.py" --lora_model "$OUTPUT/final" --dtype bf16
 "$PYTHON" "$RM/Evaluation/2_infer.py" --model_path "$OUTPUT/final_merge" --batch_size 32 \
     --data_path "$OUTPUT/split/slf5k_test.json" --prompt_max_length "$PROMPT_TOKENS" \
     --unconstrained_samples 32 --output_path "$OUTPUT/inference.json"
 "$PYTHON" "$RM/Evaluation/3_metrics.py" --input_file "$OUTPUT/inference.json" \
-    --train_file "$OUTPUT/split/slf5k_train.json" --output_file "$OUTPUT/metrics.json"
+    --train_file "$OUTPUT/split/slf5k_train.json" --output_file "$OUTPUT/metrics.json" \
+    --tokenizer "$OUTPUT/final_merge"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,13 +75,11 @@ def read_split(args: RewardTrainConfig, task: TaskSpec) -> tuple[list[Record], l
     Raises:
         UserError: a prompt is in both files, or a record's annotation is unparseable.
     """
-    need = ("prompt", "response", "feedback")
-    train = read_records(args.data_path, task, need, args.fields)
-    check_feedback(train, "--data_path")
+    train = _annotated(args, task, args.data_path, "--data_path")
+    train += _more(args, task, args.more_data_path, "--more_data_path")
     if args.valid_data_path:
-        flag = "--valid_data_path"
-        valid = read_records(args.valid_data_path, task, need, args.fields, flag)
-        check_feedback(valid, flag)
+        valid = _annotated(args, task, args.valid_data_path, "--valid_data_path")
+        valid += _more(args, task, args.more_valid_data_path, "--more_valid_data_path")
         both = {record.prompt for record in train} & {record.prompt for record in valid}
         if both:
             name = next(record.origin for record in valid if record.prompt in both)
@@ -99,6 +98,23 @@ def read_split(args: RewardTrainConfig, task: TaskSpec) -> tuple[list[Record], l
     if args.max_train_samples:
         train = random.Random(args.seed).sample(train, min(args.max_train_samples, len(train)))
     return train, valid
+
+
+def _annotated(args: RewardTrainConfig, task: TaskSpec, path: str, flag: str) -> list[Record]:
+    need = ("prompt", "response", "feedback")
+    records = read_records(path, task, need, args.fields, flag)
+    check_feedback(records, flag)
+    return records
+
+
+def _more(args: RewardTrainConfig, task: TaskSpec, path: str, flag: str) -> list[Record]:
+    """Records of a second file, whose name joins their ids: the same prompts have the same ids."""
+    records = _annotated(args, task, path, flag) if path else []
+    names = [f"{record.id}-{Path(path).stem}" for record in records]
+    return [
+        replace(record, id=name, fields={**record.fields, "id": name})
+        for record, name in zip(records, names, strict=True)
+    ]
 
 
 def check_feedback(records: Sequence[Record], flag: str) -> None:

@@ -4,7 +4,7 @@ from text2grad.tasks.spec import Label, TaskSpec
 
 SLF5K = TaskSpec(
     name="slf5k",
-    prompt_keys=("post", "Post", "original_post", "prompt"),
+    prompt_keys=("post", "Post", "original_post", "prompt", "query"),
     response_keys=("generated_summary", "generated_summary_for_feedback", "summary", "response"),
     reference_keys=("ideal_human_summary", "reference", "reference_summary"),
     human_feedback_keys=("feedback", "human_feedback"),
