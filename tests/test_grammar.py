@@ -208,7 +208,8 @@ def test_the_critique_is_bounded_in_characters():
 def test_a_quote_is_a_substring_between_borders(response, quotes, no_quotes):
     for quote in quotes:
         assert quote in response
-        assert accepts(reply(good=[quote], poor=[quote]), response), quote
+        assert accepts(reply(good=[quote]), response), quote
+        assert accepts(reply(poor=[quote]), response), quote
     for quote in ["", " ", *no_quotes]:
         assert not accepts(reply(good=[quote]), response), quote
 
@@ -259,15 +260,27 @@ def test_the_bound_of_a_quote_counts_characters_and_keeps_an_exit():
 
 
 def test_at_most_max_quotes_each():
-    assert accepts(reply(good=["a", "b"], poor=["a"]), "a b")
-    assert not accepts(reply(good=["a", "b", "a"]), "a b")
+    assert accepts(reply(good=["a", "b"], poor=["c"]), "a b c")
+    assert not accepts(reply(good=["a", "b", "c"]), "a b c")
+
+
+def test_no_place_is_quoted_twice():
+    text = "the cat saw the dog"
+    assert not accepts(reply(good=["cat", "cat"]), text)
+    assert not accepts(reply(good=["cat"], poor=["cat"]), text)
+    assert not accepts(reply(good=["the cat saw", "saw"]), text)
+    assert accepts(reply(good=["the cat saw"], poor=["saw"]), text), "a slip inside good words"
+    # a good quote takes the first copy, a poor one the last: both are free for each other once
+    assert accepts(reply(good=["the"], poor=["the"]), text)
+    assert accepts(reply(good=["the", "the"]), text)
+    assert not accepts(reply(good=["the", "the"], poor=["the"]), text)
 
 
 @pytest.mark.parametrize("response", ["", " \n", "\ud800"])
 def test_without_anything_to_quote_only_empty_lists(response):
     grammar = ReplyGrammar(TASK, response)
     state = grammar.advance(grammar.initial, b'{"textual_feedback": "x", "good_spans": [')
-    assert state == Choice(0, 0)
+    assert state == Choice(0, 0, 0, 0)
     assert grammar.next_bytes(state) == b"]"
     assert accepts(reply(), response)
 

@@ -202,7 +202,7 @@ def test_it_is_the_critic_of_two_ppo_steps(trained, base, tmp_path):
 def test_answers_are_scored_by_it(trained):
     args = PolicyMetricsConfig(reward_model_name=str(trained / "final_merge"))
     record = Record("r1", POSTS[0], "The dog ran.", "A dog ran.")
-    (scored,) = with_scores([record], args, SLF5K)
+    (scored,), _ = with_scores([record], args, SLF5K)
     assert scored.fields["scores"]["reward_model_parsed"] == 1.0
 
 

@@ -43,8 +43,14 @@ def test_the_longest_quotes_stay_in_the_order_of_the_text():
 
 def test_labels_are_counted_apart():
     spans = [place(text, label) for text in ("dog", "park", "cat") for label in ("good", "poor")]
-    assert quotes(spans)[0] == ["dog", "park"]
     assert quotes(spans, label="poor")[0] == ["dog", "park"]
+    assert quotes(spans)[0] == ["cat"], "what is good and poor at once is poor"
+
+
+def test_a_quote_inside_another_one_of_its_label_is_left_out():
+    found, counts = quotes([place("dog ran to"), place("ran")])
+    assert found == ["dog ran to"]
+    assert counts == {"quotes that start with or inside another left out": 1}
 
 
 def test_a_long_quote_is_cut_at_the_end_of_a_word():

@@ -150,7 +150,7 @@ def test_quickstart_passes_flags_that_exist():
     subprocess.run(["bash", "-n", str(ROOT / "quickstart.sh")], check=True)
     folders = dict(re.findall(r"\b(ANNO|RM|POLICY)=\$PWD/(\S+)", text))
     commands = re.findall(r'"\$(ANNO|RM|POLICY)/(\S+)\.(py|sh)"(.*)', text.replace("\\\n", " "))
-    assert len(commands) == 9
+    assert len(commands) == 11
     for folder, name, kind, rest in commands:
         target = ROOT / folders[folder] / f"{name}.{kind}"
         script = target if kind == "py" else dry_run(target)[-1][0]

@@ -70,7 +70,8 @@ def pass_gate(args: PolicyConfig, reward_model: Mapping[str, str], show: bool) -
     checks = [_unmeasured(path, args.reward_model_name)]
     if path.exists():
         metrics = read_object(path, "--reward_model_metrics")
-        checks = reward_model_checks(metrics, path, **reward_model)
+        name, weights = reward_model["reward_model"], reward_model["reward_model_sha256"]
+        checks = reward_model_checks(metrics, path, name, weights)
     lines = [str(check) for check in checks]
     if show:
         print("\n".join(["reward model:", *lines]))

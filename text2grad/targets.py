@@ -9,10 +9,14 @@ from collections.abc import Collection, Sequence
 
 from text2grad.alignment import locate_spans
 from text2grad.borders import quote_borders
+from text2grad.grammar import ReplyGrammar
+from text2grad.parsing import target_json
 from text2grad.schema import Feedback, Span
 from text2grad.tasks import TaskSpec
 
 SENTENCE_END = re.compile(r"[.!?]['\")\]”’]*(?=\s|$)|[。！？]")
+
+OVERLAPPING = "quotes that start with or inside another left out"
 
 Place = tuple[int, int]
 
@@ -46,7 +50,7 @@ class TargetTrimmer:
             taken |= {start for start, _ in places}
             lists.append([Span(response[slice(*place)], label.name) for place in places])
         spans = [span for quotes in reversed(lists) for span in quotes]
-        return Feedback(self._critique(feedback.critique), tuple(spans))
+        return Feedback(self._critique(feedback.critique), self._writable(spans, response))
 
     def place(self, feedback: Feedback, response: str) -> Feedback:
         """The feedback with the places of its quotes, for a target that scores every word.
@@ -81,11 +85,27 @@ class TargetTrimmer:
             else:
                 places[place] = None
         apart = self._apart(sorted(places), taken)
-        self.counts["quotes that start with or inside another left out"] += len(places) - len(apart)
+        self.counts[OVERLAPPING] += len(places) - len(apart)
         by_length = sorted(apart, key=lambda place: (place[0] - place[1], place))
         kept = sorted(by_length[: self.task.max_quotes])
         self.counts["quotes over the number left out"] += len(apart) - len(kept)
         self.counts += Counter()  # drops zeros
+        return kept
+
+    def _writable(self, spans: Sequence[Span], response: str) -> tuple[Span, ...]:
+        """Those that the grammar lets follow each other.
+
+        Of words that occur several times it may take another copy than the one that was meant.
+        """
+        grammar = ReplyGrammar(self.task, response)
+        kept: tuple[Span, ...] = ()
+        for span in spans:
+            reply = target_json(Feedback("x", (*kept, span)), self.task)
+            state = grammar.advance(grammar.initial, reply.encode())
+            if state is not None and grammar.closed(state):
+                kept += (span,)
+            else:
+                self.counts[OVERLAPPING] += 1
         return kept
 
     def _apart(self, places: Sequence[Place], taken: Collection[int]) -> list[Place]:
