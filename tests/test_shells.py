@@ -22,7 +22,7 @@ printf '\\0\\0' >> "$RECORD"
 
 @pytest.fixture
 def trees(tmp_path):
-    """The trees in a folder with a space in its name, with a `.venv` and another python3 on PATH."""
+    """The trees in a folder with a space in its name, a `.venv`, and another python3 on PATH."""
     root = tmp_path / "my clone"
     for tree in TREES:
         shutil.copytree(ROOT / tree, root / tree, ignore=shutil.ignore_patterns("data", "ckpt"))
