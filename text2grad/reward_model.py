@@ -15,8 +15,9 @@ from text2grad.alignment import locate_spans
 from text2grad.annotators.reward_model import RewardModelAnnotator
 from text2grad.chat import PromptRenderer
 from text2grad.files import check_writable, sha256_file, write_json, write_rows
-from text2grad.models import load_tokenizer, quiet_libraries
+from text2grad.models import quiet_libraries
 from text2grad.parsing import CONTAINERS
+from text2grad.pretrained import load_tokenizer
 from text2grad.records import annotated_row, read_records
 from text2grad.replies import plain_key
 from text2grad.reward_quality import decoding_path
@@ -47,7 +48,7 @@ def train_reward_model(args: RewardTrainConfig) -> None:
     train, valid = read_split(args, task)
     write_rows(data_dir / f"{task.name}_train.json", [r.fields for r in train], "--data_dir")
     write_rows(data_dir / f"{task.name}_test.json", [r.fields for r in valid], "--data_dir")
-    tokenizer = load_tokenizer(args.base_model, "--base_model")
+    tokenizer = load_tokenizer(args.base_model, "--base_model", args.chat_template)
     maker = ExampleMaker(args, task, tokenizer)
     flag = f"--data_path {args.data_path}"
     examples = collect_examples(train, maker.make, flag, output_dir / "left_out.json")
@@ -189,6 +190,7 @@ def infer_reward_model(args: RewardInferConfig) -> None:
         max_tokens=args.max_length,
         temperature=args.temperature,
         prompt_file=args.prompt_file,
+        chat_template=args.chat_template,
         target_format=args.target_format,
         flag="--model_path",
         memory=args.gpu_memory,

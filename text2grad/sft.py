@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from text2grad.chat import PromptRenderer
 from text2grad.files import check_writable
-from text2grad.models import load_tokenizer, quiet_libraries
+from text2grad.models import quiet_libraries
+from text2grad.pretrained import load_tokenizer
 from text2grad.records import read_records
 from text2grad.run_folder import write_run_config
 from text2grad.schema import Record
@@ -26,7 +27,7 @@ def train_sft(args: SFTConfig) -> None:
     records = list({record.prompt: record for record in records}.values())
     if args.max_train_samples:
         records = records[: args.max_train_samples]
-    tokenizer = load_tokenizer(args.base_model_name, "--base_model_name")
+    tokenizer = load_tokenizer(args.base_model_name, "--base_model_name", args.chat_template)
     template = task.prompt_template("policy", args.prompt_file)
     renderer = PromptRenderer(tokenizer, template, args.prompt_max_length)
 

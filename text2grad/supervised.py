@@ -15,7 +15,7 @@ from trl import SFTConfig as TrlConfig
 from trl import SFTTrainer
 
 from text2grad.files import write_json
-from text2grad.models import add_lora, load_model, replace_folder
+from text2grad.models import add_lora, check_context, load_model, replace_folder
 from text2grad.schema import Record, UserError
 from text2grad.target_formats import write_facts
 
@@ -97,9 +97,12 @@ def train_adapter(
     output_dir = Path(args.output_dir)
     state = _state_to_resume(output_dir, args.resume_from_checkpoint)
     model = load_model(base_model, args.dtype, flag)
+    longest = max(len(one.prompt_ids) + len(one.target_ids) for one in (*train, *valid))
+    bounds = "--prompt_max_length with --max_length or --answer_max_length"
+    check_context(model, f"{flag} {base_model}", longest, bounds)
     model.config.use_cache = False
     set_seed(args.seed)  # the trainer sets it too, but the adapter is drawn before
-    model = add_lora(model, args, args.lora_dropout)
+    model = add_lora(model, args, args.lora_dropout, f"{flag} {base_model}")
     named = NamedCheckpoints(output_dir, tokenizer, facts)
     trainer = TargetTrainer(
         model=model,

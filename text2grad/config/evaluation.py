@@ -26,6 +26,8 @@ class PolicyInferConfig:
     """file name, "" for MODEL_samples.json"""
     prompt_file: str = ""
     """own wording of the policy's prompt, with the same $slots"""
+    chat_template: str = ""
+    """file with a Jinja chat template, "" for the model's own"""
     sample_size: int = 500
     """prompts, spread evenly over the file; 0 for all"""
     batch_size: int = 32

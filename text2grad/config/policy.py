@@ -73,6 +73,8 @@ class PolicyConfig:
     """prompts to validate on every --eval_steps"""
     prompt_file: str = ""
     """own wording of the policy's prompt, with the same $slots"""
+    chat_template: str = ""
+    """file with the policy's Jinja chat template, "" for the model's own"""
     reward_prompt_file: str = ""
     """own wording of the reward model's prompt, with the same $slots"""
     prompt_max_length: int = 640

@@ -104,6 +104,8 @@ class RewardInferConfig:
     """format that the model was trained on, "" for the one that its folder names, else spans"""
     prompt_file: str = ""
     """own wording of the reward model's prompt, with the same $slots"""
+    chat_template: str = ""
+    """file with a Jinja chat template, "" for the model's own"""
     constrained_decoding: bool = True
     """valid JSON and verbatim quotes by construction"""
     batch_size: int = 16
