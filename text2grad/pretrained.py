@@ -72,7 +72,7 @@ def no_adapter(name: str) -> str:
     path = Path(name)
     if not path.is_dir():
         return f"no such folder{advice(name)}"
-    if (path / "config.json").exists():
+    if _is_model(path):
         return f"a whole model, not an adapter (no {ADAPTER_CONFIG} in it); it needs no merging"
     if is_adapter(str(path / "final")):
         return f"no {ADAPTER_CONFIG} in it; the adapter is {path / 'final'}"
@@ -82,8 +82,7 @@ def no_adapter(name: str) -> str:
 def not_loadable(flag: str, name: str, error: Exception) -> str:
     """One line that says why `name` gave no model or tokenizer."""
     path, said = Path(name), str(error)
-    files = ("config.json", ADAPTER_CONFIG)
-    if path.is_dir() and not any((path / file).exists() for file in files):
+    if path.is_dir() and not _is_model(path) and not is_adapter(name):
         inside = [part for part in ("final_merge", "final") if (path / part).is_dir()]
         better = f"; it holds a run, whose model is {path / inside[0]}" if inside else ""
         return f"{flag} {name}: no model in this folder{better}"
@@ -93,6 +92,15 @@ def not_loadable(flag: str, name: str, error: Exception) -> str:
         if sign in said:
             return f"{flag} {name}: {meaning.format(name=name, advice=advice(name))}"
     return f"{flag} {name}: {one_line(error)}"
+
+
+def _is_model(folder: Path) -> bool:
+    """Whether a folder holds a whole model; a run's folder has a `config.json` of another kind."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and "model_type" in config
 
 
 def one_line(error: BaseException) -> str:

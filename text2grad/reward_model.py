@@ -26,6 +26,7 @@ from text2grad.schema import Feedback, Record, Unparseable, UserError
 from text2grad.supervised import (
     Dropped,
     Example,
+    check_resume,
     collect_examples,
     train_adapter,
 )
@@ -44,6 +45,7 @@ def train_reward_model(args: RewardTrainConfig) -> None:
     quiet_libraries()
     task = get_task(args.task)
     output_dir = check_writable(args.output_dir, "--output_dir")
+    check_resume(args)
     data_dir = check_writable(args.data_dir, "--data_dir")
     train, valid = read_split(args, task)
     write_rows(data_dir / f"{task.name}_train.json", [r.fields for r in train], "--data_dir")

@@ -11,7 +11,7 @@ from text2grad.pretrained import load_tokenizer
 from text2grad.records import read_records
 from text2grad.run_folder import write_run_config
 from text2grad.schema import Record
-from text2grad.supervised import Dropped, Example, collect_examples, train_adapter
+from text2grad.supervised import Dropped, Example, check_resume, collect_examples, train_adapter
 from text2grad.tasks import get_task
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def train_sft(args: SFTConfig) -> None:
     quiet_libraries()
     task = get_task(args.task)
     output_dir = check_writable(args.output_dir, "--output_dir")
+    check_resume(args)
     records = read_records(args.data_path, task, ("prompt", "reference"), args.fields)
     records = list({record.prompt: record for record in records}.values())
     if args.max_train_samples:
