@@ -241,17 +241,23 @@ def test_worked_example_by_hand():
 def test_readme_has_the_parts_people_look_for():
     titles = re.findall(r"^## (.*)$", TEXT, flags=re.M)
     assert titles == [
+        "What is in it",
         "Quickstart",
+        "Installation",
         "Commands",
         "What one stage hands to the next",
         "From a quote to an advantage",
         "Your own data",
         "Metrics",
+        "Benchmarks",
         "Files",
         "What has been tested, and what has not",
         "Departures",
         "Data sets",
         "Citation",
+        "References",
+        "Acknowledgements",
+        "Contributing",
         "Licence",
     ]
     assert "arxiv.org/abs/2505.22338" in TEXT
