@@ -16,6 +16,8 @@ from itertools import permutations
 
 import pytest
 from chat_server import serve
+from policy_runs import save_tiny
+from test_model_metrics import save_bert
 from tiny import byte_level_tokenizer, tiny_llama
 from trees import ROOT, SCRIPTS, SHELLS, TREES
 
@@ -68,6 +70,7 @@ def fill_cache(hub):
     snapshot = cached(hub, "models", "meta-llama/Llama-3.1-8B-Instruct")
     tiny_llama(tokenizer).save_pretrained(snapshot)
     tokenizer.save_pretrained(snapshot)
+    save_bert(cached(hub, "models", "roberta-large"))
     rows = [
         {
             "id": f"t3_{number}",
@@ -83,8 +86,12 @@ def fill_cache(hub):
         (data / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
 
 
-def annotation(prompt, body):
-    """What the server says: the summary's first words are good, its Monday is poor."""
+def server_reply(prompt, body):
+    """What the server says: a summary's first words are good, its Monday is poor; all are equal."""
+    if "<first_summary>" in prompt:
+        names = ("accuracy", "completeness", "conciseness", "coherence", "overall")
+        grades = dict.fromkeys(names, 5)
+        return 200, {"reasoning": "", "first": grades, "second": grades, "better": "tie"}
     summary = re.search(r"<summary>\n(.*?)\n</summary>", prompt, flags=re.S)[1]
     return 200, {
         "reasoning": "The post has no Monday.",
@@ -105,7 +112,8 @@ def copy_trees(root):
     python.chmod(0o755)
     own = [{"question": post, "answer": f"{post} Yes."} for post in POSTS]
     (root / "RM_Data_Anno/SLF5K/my.json").write_text(json.dumps(own))
-    byte_level_tokenizer().save_pretrained(root / "RM_Data_Anno/SLF5K/my/model")
+    for folder in ("RM_Data_Anno/SLF5K", "NL_Gradient_Policy_Optimization/SLF5K/Evaluation"):
+        save_tiny(root / folder / "my/model")
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +128,7 @@ def session(tmp_path_factory):
     checkpoints = "NL_Reward_Model/SLF5K/ckpt/llama31-8B-slf5k"
     place = next(n for n, block in enumerate(blocks) if "1_merge_lora.py --base" in str(block))
     blocks.insert(place, [f"cp -r {checkpoints}/final {checkpoints}/0_4400"])
-    with serve(annotation) as server:
+    with serve(server_reply) as server:
         done = subprocess.run(
             [sys.executable, str(ROOT / "tests/typed.py")],
             input=json.dumps(blocks),
@@ -145,7 +153,7 @@ def session(tmp_path_factory):
 
 def test_every_script_is_run_by_a_command_of_the_readme():
     typed = [line for block in to_run() for line in block]
-    assert len(table_commands()) == 14
+    assert len(table_commands()) == 16
     for path in (*SCRIPTS, *SHELLS):
         called = f"python {path.name}" if path.suffix == ".py" else f"bash {path.name}"
         shells = [shell.read_text(encoding="utf-8") for shell in path.parent.glob("*.sh")]
