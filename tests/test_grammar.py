@@ -82,6 +82,8 @@ CASES = {
     "unspaced": (TASK, "去公园吧ไทย ok"),
     "code": (CODE, "  x_y==z\n\ti(x):\n"),
     "control and surrogate": (TASK, "m\x01n \ud800 o\x7f"),
+    "several copies": (TASK, "m o m"),
+    "two characters": (TASK, "é👩🏽 x"),
     "blank": (TASK, " \n\t"),
     "empty": (TASK, ""),
     "word too long": (TASK, "mnopqrst ij"),
@@ -95,7 +97,9 @@ def test_no_state_is_a_dead_end_and_the_shortest_exit_is_exact(case):
     task, response = CASES[case]
     short_keys = tuple(replace(label, key=label.key[0]) for label in TASK.labels)
     task = replace(task, critique_keys=("k",), labels=short_keys)
-    task = replace(task, max_critique_chars=2, max_quotes=2, max_quote_chars=5)
+    # which places are still free multiplies the states: a second quote only in the short texts
+    quotes = 2 if len(response) < 8 else 1
+    task = replace(task, max_critique_chars=2, max_quotes=quotes, max_quote_chars=5)
     grammar = ReplyGrammar(task, response)
     # Bytes of the response, of JSON, of escapes and surrogate pairs, and of whole and cut UTF-8.
     escaped = json.dumps(response, ensure_ascii=False).encode("utf-8", "replace")

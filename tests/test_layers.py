@@ -15,7 +15,8 @@ PACKAGE = ROOT / "text2grad"
 
 # From the bottom to the top; a module may import from its own level and from those before it.
 LEVELS = {
-    "types, files and mathematics": "schema files tables borders charts wording ppo_math ppo_state",
+    "types, files and mathematics": """
+        schema missing files tables borders charts wording ppo_math ppo_state""",
     "flags and text": """
         config config.annotation config.checks config.evaluation config.launch config.policy
         config.reward_model config.training tasks tasks.slf5k tasks.spec locate word_scores replies
@@ -24,7 +25,7 @@ LEVELS = {
     "figures and the report": """
         agreement baselines quality reward_quality summary_quality verdicts trends report_data
         report_view report before_after gate""",
-    "models": "attention models devices run_folder rollout decoding checkpoint policy",
+    "models": "attention pretrained models devices run_folder rollout decoding checkpoint policy",
     "judges": """
         chat_client resumable annotators annotators.clauses annotators.evidence annotators.human
         annotators.lexicon
@@ -44,6 +45,7 @@ MAY_BE_HEAVY = {
     *("ppo_math", "ppo_state", "text_metrics"),
     *(
         "attention",
+        "pretrained",
         "models",
         "devices",
         "run_folder",

@@ -196,24 +196,24 @@ def test_unwritable_folder(tmp_path, folder):
         prepare_data(PrepareConfig(data_path=str(folder), output_dir=str(tmp_path / "out")))
 
 
-def test_hub_files_come_from_json_lines_not_the_script(tmp_path, folder, monkeypatch):
+def test_hub_files_come_from_json_lines_not_the_script(tmp_path, monkeypatch):
     import huggingface_hub
 
-    names = ["README.md", "slf5k.py", "data/train.jsonl", "data/validation.jsonl", "train.parquet"]
     asked = []
+    for name in ("README.md", "slf5k.py", "data/train.jsonl", "data/validation.jsonl", "t.parquet"):
+        (tmp_path / "hub/data").mkdir(parents=True, exist_ok=True)
+        write_lines(tmp_path / "hub" / name, [hub_row(name)])
 
-    def download(source, name, repo_type):
-        asked.append((source, name, repo_type))
-        return str(write_lines(tmp_path / Path(name).name, [hub_row(name)]))
+    def download(source, **flags):
+        asked.append((source, flags))
+        return str(tmp_path / "hub")
 
-    monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda source, repo_type: names)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     prepare_data(PrepareConfig(output_dir=str(tmp_path / "out")))
-    assert asked == [
-        ("JeremyAlain/SLF5K", "data/train.jsonl", "dataset"),
-        ("JeremyAlain/SLF5K", "data/validation.jsonl", "dataset"),
-    ]
-    assert len(json.loads((tmp_path / "out/train.json").read_text("utf-8"))) == 1
+    flags = {"repo_type": "dataset", "allow_patterns": "*.jsonl"}
+    assert asked == [("JeremyAlain/SLF5K", flags)] * 2
+    [row] = json.loads((tmp_path / "out/train.json").read_text("utf-8"))
+    assert row["post"] == "Post number data/train.jsonl."
     with pytest.raises(UserError, match=r"--source X: no .jsonl file for split test, it has data/"):
         hub_files("X", "test")
 
@@ -222,10 +222,10 @@ def test_hub_files_come_from_json_lines_not_the_script(tmp_path, folder, monkeyp
 def test_no_hub_is_one_line_that_names_the_way_out(monkeypatch, base):
     import huggingface_hub
 
-    def refuse(source, repo_type):
+    def refuse(source, **_):
         raise type("Refused", (base,), {})("no route\nto host")
 
-    monkeypatch.setattr(huggingface_hub, "list_repo_files", refuse)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
     with pytest.raises(UserError, match=r"--source X: cannot be read .*no route.*--data_path"):
         hub_files("X", "train")
 

@@ -87,7 +87,7 @@ def test_file_tree_is_the_repository():
     assert set(SCRIPTS) | set(SHELLS) <= listed, "every script and shell is in the tree"
 
 
-# -- commands
+# -- commands: test_literal.py runs them, here also those that it leaves out
 
 
 def check_command(words, folder):
@@ -116,7 +116,7 @@ def check_command(words, folder):
         check_flags(dry_run(target)[-1][0], rest[1:])
 
 
-def test_fenced_commands_run():
+def test_fenced_commands_name_files_and_flags_that_exist():
     for fence in fences("bash"):
         folder = "."
         for line in fence.replace("\\\n", " ").splitlines():
@@ -128,7 +128,7 @@ def test_fenced_commands_run():
                     check_command(words, folder)
 
 
-def test_commands_of_the_table_run_in_their_folders():
+def test_commands_of_the_table_name_files_and_flags_that_exist():
     table = rows(section("Commands"))[1:]
     assert len(table) == 16
     for _, folder, command in table:
@@ -241,17 +241,23 @@ def test_worked_example_by_hand():
 def test_readme_has_the_parts_people_look_for():
     titles = re.findall(r"^## (.*)$", TEXT, flags=re.M)
     assert titles == [
+        "What is in it",
         "Quickstart",
+        "Installation",
         "Commands",
         "What one stage hands to the next",
         "From a quote to an advantage",
         "Your own data",
         "Metrics",
+        "Benchmarks",
         "Files",
         "What has been tested, and what has not",
         "Departures",
         "Data sets",
         "Citation",
+        "References",
+        "Acknowledgements",
+        "Contributing",
         "Licence",
     ]
     assert "arxiv.org/abs/2505.22338" in TEXT

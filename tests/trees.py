@@ -61,11 +61,10 @@ def check_flags(script: Path, words: Sequence[str]) -> None:
 
 def dry_run(shell: Path, *arguments: str, **environment: str) -> list[tuple[Path, list[str]]]:
     """The scripts that a shell would start, each with the words that follow it."""
-    # echo prints no quotes, so that an empty value would vanish: give those a value.
-    given = {"DATA_PATH": "posts.json", "BASE_URL": "http://localhost:1", "GPUS": "0"}
+    given = {"DRY_RUN": "1", "PYTHON": "python", "GPUS": "0"}
     done = subprocess.run(
         ["bash", str(shell), *arguments],
-        env={"PATH": os.environ["PATH"], "DRY_RUN": "1", "PYTHON": "python"} | given | environment,
+        env={"PATH": os.environ["PATH"]} | given | environment,
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,

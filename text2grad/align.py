@@ -89,7 +89,7 @@ def align_file(args: AlignConfig) -> None:
     """
     from tqdm import tqdm
 
-    from text2grad.models import load_tokenizer  # seconds to import
+    from text2grad.pretrained import load_tokenizer  # seconds to import
 
     task = get_task(args.task)
     records = read_records(args.data_path, task, ("response",), args.fields)

@@ -49,7 +49,8 @@ class PromptRenderer:
         if not tokenizer.chat_template:
             raise UserError(
                 f"model {tokenizer.name_or_path}: its tokenizer has no chat template; use an "
-                "instruction-tuned model, or put a chat_template.jinja into the model's folder"
+                "instruction-tuned model, give one by --chat_template FILE where the model is "
+                "trained, or put a chat_template.jinja into its folder"
             )
         self.tokenizer, self.template = tokenizer, template
         self.max_tokens, self.long_slot, self.flag = max_tokens, long_slot, flag

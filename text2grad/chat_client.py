@@ -120,7 +120,7 @@ class ChatClient:
 
     def _client(self) -> openai.AsyncOpenAI:
         key = os.environ.get(KEY_VARIABLE, "")
-        if not key and not self._flags.base_url:
+        if not (key or self._flags.base_url or os.environ.get("OPENAI_BASE_URL")):
             raise UserError(
                 f"OpenAI's own server needs the environment variable {KEY_VARIABLE}; export it, or "
                 f"give --base_url of an own server{self._without_key}"

@@ -16,6 +16,7 @@ from torch import nn
 
 from text2grad.files import sha256_file, write_json
 from text2grad.models import replace_folder
+from text2grad.run_folder import check_same_flags
 from text2grad.schema import UserError
 
 MANIFEST, STATE, OPTIMIZER, VALUE_HEAD = (
@@ -104,20 +105,14 @@ def damage(path: Path) -> str:
     return ""
 
 
-def check_flags(path: Path, flags: Mapping[str, Any]) -> None:
+def check_flags(path: Path, flags: dict[str, Any]) -> None:
     """The flags that a resumed run cannot change are those of the checkpoint.
 
     Raises:
         UserError: naming the first that differs.
     """
     saved = json.loads((path / STATE).read_text(encoding="utf-8")).get("flags", {})
-    for name, value in flags.items():
-        value = list(value) if isinstance(value, tuple) else value
-        if name in saved and saved[name] != value:
-            raise UserError(
-                f"--{name} {value}: {path} was written with {saved[name]}, which a resumed run "
-                "keeps; pass that, or start anew in another --output_dir"
-            )
+    check_same_flags(path, saved, flags)
 
 
 def load_policy(path: Path, model: PeftModel, value_head: nn.Module) -> None:

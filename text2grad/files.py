@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from text2grad.missing import advice
 from text2grad.schema import UserError
 
 Row = dict[str, Any]
@@ -35,8 +36,10 @@ def read_rows(path: str | Path, flag: str = "--data_path") -> list[Row]:
         value = [{"id": key, **row} for key, row in value.items()]
     elif isinstance(value, dict):
         value = [value]
-    if not isinstance(value, list) or not value:
+    if not isinstance(value, list):
         raise UserError(f"{flag} {path}: expected a list of records, found {_describe(value)}")
+    if not value:
+        raise UserError(f"{flag} {path}: the list of records is empty")
     for number, row in enumerate(value, 1):
         if not isinstance(row, dict):
             raise UserError(
@@ -49,7 +52,7 @@ def read_text(path: str | Path, flag: str) -> str:
     """The text of a UTF-8 file, or a `UserError` that names the flag."""
     path = Path(path)
     if not path.exists():
-        raise UserError(f"{flag} {path}: no such file (looked in {Path.cwd()})")
+        raise UserError(f"{flag} {path}: no such file{advice(path)}")
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

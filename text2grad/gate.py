@@ -53,8 +53,8 @@ def pass_gate(args: PolicyConfig, reward_model: Mapping[str, str], show: bool) -
 
     Args:
         args: `reward_model_metrics` ("" for no gate) and `require_rm_gate`.
-        reward_model: "reward_model", its name, and "reward_model_sha256", as `critic_facts` tells
-            them; without a hash, as another kind of critic, there is no gate.
+        reward_model: "reward_model", its name, and "reward_model_sha256", among what `critic_facts`
+            tells; without a hash, as another kind of critic, there is no gate.
         show: whether to print the lines.
 
     Returns:

@@ -11,12 +11,8 @@ from tqdm import tqdm
 from text2grad.alignment import TokenBytes, response_text
 from text2grad.chat import PromptRenderer
 from text2grad.files import check_writable, write_rows
-from text2grad.models import (
-    eos_ids,
-    load_for_inference,
-    load_tokenizer,
-    quiet_libraries,
-)
+from text2grad.models import check_context, eos_ids, load_for_inference, quiet_libraries
+from text2grad.pretrained import load_tokenizer
 from text2grad.records import read_records
 from text2grad.rollout import Sampling, sample_responses
 from text2grad.schema import Record
@@ -36,8 +32,11 @@ def infer_policy(args: PolicyInferConfig) -> None:
         count, size = len(records), args.sample_size
         records = [records[place * count // size] for place in range(size)]
     check_writable(args.output_dir, "--output_dir")
-    tokenizer = load_tokenizer(args.model_path, "--model_path")
+    tokenizer = load_tokenizer(args.model_path, "--model_path", args.chat_template)
     model = load_for_inference(args.model_path, args.dtype, "--model_path", args.gpu_memory)
+    bounds = f"--prompt_max_length {args.prompt_max_length} --max_new_tokens {args.max_new_tokens}"
+    longest = args.prompt_max_length + args.max_new_tokens
+    check_context(model, "--model_path", longest, bounds)
     responses = _respond(args, model, tokenizer, records)
     rows = [
         {

@@ -1,9 +1,8 @@
-"""Tokenizer, model, LoRA, value head, merging: the only module that knows peft."""
+"""Models, LoRA, merging: the only module that knows peft, beside `checkpoint`."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import shutil
 import sys
@@ -15,10 +14,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers.pytorch_utils import Conv1D
 
 from text2grad.attention import attention_setting, use_grouped_attention
 from text2grad.files import check_writable
+from text2grad.pretrained import (
+    base_of,
+    is_adapter,
+    lacks_tokenizer,
+    load_tokenizer,
+    no_adapter,
+    not_loadable,
+    one_line,
+)
 from text2grad.schema import UserError
 from text2grad.target_formats import read_facts, write_facts
 
@@ -28,7 +37,6 @@ if TYPE_CHECKING:
 
     LoraFlags = PolicyConfig | AdapterTrainConfig
 
-ADAPTER_CONFIG = "adapter_config.json"
 # safetensors and tokenizers; torch, twice
 WRITE_FAILURES = ("os error", "iostream error", "unexpected pos", "failed writing", "write failed")
 
@@ -60,22 +68,6 @@ def gpu_memory(limit: str) -> dict[int, str] | None:
     return dict.fromkeys(range(torch.cuda.device_count()), limit)
 
 
-def load_tokenizer(name: str, flag: str) -> Any:
-    """A tokenizer with a pad token, padding on the left.
-
-    Raises:
-        UserError: there is none at `name`.
-    """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(base_of(name) if _lacks_tokenizer(name) else name)
-    except (OSError, ValueError) as error:
-        raise UserError(_not_loadable(flag, name, error)) from error
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.padding_side = "left"
-    return tokenizer
-
-
 def load_model(name: str, dtype: str, flag: str, **load: Any) -> nn.Module:
     """A causal language model, or an adapter on its base model; weights as safetensors only.
 
@@ -94,7 +86,7 @@ def load_model(name: str, dtype: str, flag: str, **load: Any) -> nn.Module:
         if is_adapter(name):
             model = PeftModel.from_pretrained(model, name, use_safetensors=True)
     except (OSError, ValueError) as error:
-        raise UserError(_not_loadable(flag, name, error)) from error
+        raise UserError(not_loadable(flag, name, error)) from error
     causal = _without_adapter(model)
     ends = causal.generation_config.eos_token_id  # some families list all end tokens only here
     causal.generation_config = GenerationConfig(eos_token_id=ends)
@@ -110,22 +102,6 @@ def load_for_inference(name: str, dtype: str, flag: str, memory: str = "") -> nn
     return load_model(name, dtype, flag).eval().to(default_device())
 
 
-def is_adapter(name: str) -> bool:
-    """Whether `name` is a folder with a LoRA adapter."""
-    return (Path(name) / ADAPTER_CONFIG).exists()
-
-
-def base_of(name: str) -> str:
-    """The base model of an adapter folder; any other name is its own base."""
-    if not is_adapter(name):
-        return name
-    config = json.loads((Path(name) / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    base = config.get("base_model_name_or_path")
-    if not base:
-        raise UserError(f"{name}/{ADAPTER_CONFIG}: names no base_model_name_or_path")
-    return str(base)
-
-
 def eos_ids(model: nn.Module, tokenizer: Any) -> list[int]:
     """All ids that end a response: the tokenizer's and those of the model's configurations."""
     ids = [tokenizer.eos_token_id]
@@ -135,16 +111,16 @@ def eos_ids(model: nn.Module, tokenizer: Any) -> list[int]:
     return list(dict.fromkeys(i for i in ids if i is not None))
 
 
-def add_lora(model: nn.Module, args: LoraFlags, dropout: float) -> PeftModel:
+def add_lora(model: nn.Module, args: LoraFlags, dropout: float, flag: str) -> PeftModel:
     """Put a trainable LoRA adapter on `model`; its weights are fp32.
 
     Raises:
-        UserError: the model has none of the target layers.
+        UserError: the model, named by `flag`, is an adapter or has none of the target layers.
     """
     if isinstance(model, PeftModel):
         raise UserError(
-            "the base model is an adapter itself: merge it first, or, for the policy, name it by "
-            "--base_model_adapter_model"
+            f"{flag}: names an adapter, not a whole model; merge it first (merge_lora.py), or, for "
+            "the policy, name it by --base_model_adapter_model"
         )
     targets = list(args.lora_target_modules)
     depth = model.config.get_text_config().num_hidden_layers
@@ -161,7 +137,10 @@ def add_lora(model: nn.Module, args: LoraFlags, dropout: float) -> PeftModel:
     try:
         return get_peft_model(model, config)
     except ValueError as error:
-        raise UserError(f"--lora_target_modules {' '.join(targets)}: {_one_line(error)}") from error
+        raise UserError(
+            f"--lora_target_modules {' '.join(targets)}: {one_line(error)} "
+            "(all-linear fits every model)"
+        ) from error
 
 
 def _linear_names(model: nn.Module) -> list[str]:
@@ -170,7 +149,7 @@ def _linear_names(model: nn.Module) -> list[str]:
     linear = {
         name.rsplit(".", 1)[-1]
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module is not head
+        if isinstance(module, (nn.Linear, Conv1D)) and module is not head  # Conv1D: GPT-2
     }
     return sorted(linear)
 
@@ -178,18 +157,18 @@ def _linear_names(model: nn.Module) -> list[str]:
 def merge_adapter(model: nn.Module, adapter: str, flag: str) -> nn.Module:
     """The model with a saved adapter added into its weights."""
     if not is_adapter(adapter):
-        raise UserError(f"{flag} {adapter}: no {ADAPTER_CONFIG} in it")
+        raise UserError(f"{flag} {adapter}: {no_adapter(adapter)}")
     try:
         return PeftModel.from_pretrained(model, adapter, use_safetensors=True).merge_and_unload()
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"{flag} {adapter}: does not fit the model: {_one_line(error)}") from error
+        raise UserError(f"{flag} {adapter}: does not fit the model: {one_line(error)}") from error
 
 
 def merge_lora(args: MergeConfig) -> None:
     """Merge an adapter into its base model and save both model and tokenizer."""
     quiet_libraries()
     if not is_adapter(args.lora_model):
-        raise UserError(f"--lora_model {args.lora_model}: no {ADAPTER_CONFIG} in it")
+        raise UserError(f"--lora_model {args.lora_model}: {no_adapter(args.lora_model)}")
     facts = read_facts(args.lora_model, "--lora_model")
     base = args.base_model or base_of(args.lora_model)
     save_dir = Path(args.save_dir or f"{args.lora_model.rstrip('/')}_merge")
@@ -197,7 +176,7 @@ def merge_lora(args: MergeConfig) -> None:
     dtype = args.dtype if args.dtype != "auto" else _stored_dtype(base)
     model = load_model(base, dtype, "--base_model")
     merged = merge_adapter(model, args.lora_model, "--lora_model")
-    source = base if _lacks_tokenizer(args.lora_model) else args.lora_model
+    source = base if lacks_tokenizer(args.lora_model) else args.lora_model
     tokenizer = load_tokenizer(source, "--base_model")
     if not args.merge_and_save:
         print(f"{args.lora_model} fits {base}; nothing saved (--merge_and_save false)")
@@ -231,6 +210,25 @@ def head_logits(model: nn.Module, hidden: Tensor) -> Tensor:
     if cap := getattr(config, "final_logit_softcapping", None):  # Gemma 2
         logits = torch.tanh(logits / cap) * cap
     return logits
+
+
+def check_context(model: nn.Module, flag: str, tokens: int, bounds: str) -> None:
+    """Prove that the model reads as many tokens as the flags allow; beyond, some families crash.
+
+    Args:
+        model: named by `flag`.
+        flag: for the message.
+        tokens: of prompt and response together, at most.
+        bounds: the flags that bound them, with their values.
+
+    Raises:
+        UserError: it reads fewer.
+    """
+    most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if most and tokens > most:
+        raise UserError(
+            f"{bounds}: up to {tokens} tokens, but the model of {flag} reads {most}; lower them"
+        )
 
 
 def check_head(model: nn.Module) -> None:
@@ -275,7 +273,7 @@ def replace_folder(path: str | Path, flag: str = "--output_dir") -> Iterator[Pat
         # A full disk is an OSError, but a SafetensorError, a RuntimeError or a plain Exception
         # from the libraries that write in other languages; any other failure stays what it is.
         if isinstance(error, OSError) or any(sign in str(error) for sign in WRITE_FAILURES):
-            raise UserError(f"{flag} {path}: cannot be written: {_one_line(error)}") from error
+            raise UserError(f"{flag} {path}: cannot be written: {one_line(error)}") from error
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -298,21 +296,6 @@ def _stored_dtype(base: str) -> str:
     try:
         config = AutoConfig.from_pretrained(base)
     except (OSError, ValueError) as error:
-        raise UserError(_not_loadable("--base_model", base, error)) from error
+        raise UserError(not_loadable("--base_model", base, error)) from error
     names = {torch.bfloat16: "bf16", torch.float16: "fp16"}
     return names.get(getattr(config, "dtype", None), "fp32")
-
-
-def _lacks_tokenizer(name: str) -> bool:
-    return is_adapter(name) and not (Path(name) / "tokenizer_config.json").exists()
-
-
-def _not_loadable(flag: str, name: str, error: Exception) -> str:
-    if (Path(name).is_absolute() or name.startswith(".")) and not Path(name).is_dir():
-        return f"{flag} {name}: no such folder (looked in {Path.cwd()})"
-    return f"{flag} {name}: {_one_line(error)}"
-
-
-def _one_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return " ".join(text.split())[:300]

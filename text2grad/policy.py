@@ -11,6 +11,7 @@ from transformers import Adafactor, get_scheduler
 
 from text2grad.models import (
     add_lora,
+    check_context,
     check_head,
     load_model,
     merge_adapter,
@@ -79,8 +80,11 @@ def build_policy(args: PolicyConfig, tokenizer: Any) -> Policy:
             tokenizer.save_pretrained(folder)
         # the adapter of this run belongs to the merged model, and says so
         model.name_or_path = model.config._name_or_path = str(start.resolve())
+    prompt, output = args.prompt_max_length, args.output_max_length
+    bounds = f"--prompt_max_length {prompt} --output_max_length {output}"
+    check_context(model, flag, prompt + output, bounds)
     torch.manual_seed(args.seed)
-    lm = add_lora(model, args, dropout=0.0)
+    lm = add_lora(model, args, 0.0, flag)
     check_head(lm)
     return Policy(lm)
 

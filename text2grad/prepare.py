@@ -109,7 +109,7 @@ def split_by_prompt(
 
 
 def hub_files(source: str, split: str) -> list[str]:
-    """Local copies of the hub data set's JSON Lines files of one split.
+    """Local copies of the hub data set's JSON Lines files of one split; offline, the cached ones.
 
     Raises:
         UserError: the data set cannot be reached or has no such file.
@@ -118,12 +118,7 @@ def hub_files(source: str, split: str) -> list[str]:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        names = hub.list_repo_files(source, repo_type="dataset")
-        chosen = _files_of_split([name for name in names if name.endswith(".jsonl")], split)
-        if not chosen:
-            found = ", ".join(name for name in names if name.endswith(".jsonl")) or "no .jsonl file"
-            raise UserError(f"--source {source}: no .jsonl file for split {split}, it has {found}")
-        return [hub.hf_hub_download(source, name, repo_type="dataset") for name in chosen]
+        saved = hub.snapshot_download(source, repo_type="dataset", allow_patterns="*.jsonl")
     # The base of the hub's own errors is that of its HTTP library: no name, no route, time-out.
     except (HfHubHTTPError.__bases__[0], HFValidationError, OSError) as error:
         reason = str(error).strip().split("\n")[0][:200]
@@ -131,6 +126,12 @@ def hub_files(source: str, split: str) -> list[str]:
             f"--source {source}: cannot be read from the Hugging Face hub ({reason}); "
             "--data_path takes a file or folder instead"
         ) from error
+    names = sorted(str(path.relative_to(saved)) for path in Path(saved).rglob("*.jsonl"))
+    chosen = _files_of_split(names, split)
+    if not chosen:
+        found = ", ".join(names) or "no .jsonl file"
+        raise UserError(f"--source {source}: no .jsonl file for split {split}, it has {found}")
+    return [str(Path(saved) / name) for name in chosen]
 
 
 def _read_splits(args: PrepareConfig, task: TaskSpec) -> dict[str, list[Record]]:

@@ -27,20 +27,22 @@ def read_records(
         path: JSON or JSON Lines.
         task: gives the accepted spellings of the keys.
         need: parts that every record must have, non-empty.
-        fields: the user's own key names; they go before the task's.
+        fields: the user's own key names; they go before the task's. None if the script has no
+            flag for them.
         flag: the flag that named the file, for messages.
 
     Raises:
         UserError: naming file, record and key: a needed part is missing, empty or no string; two
             records have the same id.
     """
-    fields = fields or FieldNames()
+    own = fields or FieldNames()
     records, seen = [], {}
     for number, row in enumerate(read_rows(path, flag), 1):
-        record = _to_record(row, number, path, task, fields, flag)
+        record = _to_record(row, number, path, task, own, flag)
         for part in need:
             if not getattr(record, part):
-                raise UserError(f"{record.origin}: {_missing(part, task, fields)} (from {flag})")
+                reason = _missing(part, task, fields, row)
+                raise UserError(f"{record.origin}: {reason} (from {flag})")
         if record.id in seen:
             raise UserError(
                 f"{path}: records {seen[record.id]} and {number} have the same id "
@@ -119,8 +121,13 @@ def _to_record(
     )
 
 
-def _missing(part: Part, task: TaskSpec, fields: FieldNames) -> str:
+def _missing(part: Part, task: TaskSpec, fields: FieldNames | None, row: Mapping[str, Any]) -> str:
     if part == "feedback":
         return f'no annotation: expected the key "{task.critique_keys[0]}"'
-    keys = (getattr(fields, part),) if getattr(fields, part) else getattr(task, f"{part}_keys")
-    return f"the {part} is missing or empty: expected one of the keys {', '.join(keys)}"
+    own = getattr(fields, part, "")
+    keys = (own,) if own else getattr(task, f"{part}_keys")
+    text = f"the {part} is missing or empty: expected one of the keys {', '.join(keys)}"
+    if own or any(key in row for key in keys):
+        return text
+    how = f"; name yours by --fields.{part}" if fields else ""
+    return f"{text}, found {', '.join(row)}{how}"

@@ -15,8 +15,9 @@ from text2grad.alignment import locate_spans
 from text2grad.annotators.reward_model import RewardModelAnnotator
 from text2grad.chat import PromptRenderer
 from text2grad.files import check_writable, sha256_file, write_json, write_rows
-from text2grad.models import load_tokenizer, quiet_libraries
+from text2grad.models import quiet_libraries
 from text2grad.parsing import CONTAINERS
+from text2grad.pretrained import load_tokenizer
 from text2grad.records import annotated_row, read_records
 from text2grad.replies import plain_key
 from text2grad.reward_quality import decoding_path
@@ -25,6 +26,7 @@ from text2grad.schema import Feedback, Record, Unparseable, UserError
 from text2grad.supervised import (
     Dropped,
     Example,
+    check_resume,
     collect_examples,
     train_adapter,
 )
@@ -43,11 +45,12 @@ def train_reward_model(args: RewardTrainConfig) -> None:
     quiet_libraries()
     task = get_task(args.task)
     output_dir = check_writable(args.output_dir, "--output_dir")
+    check_resume(args)
     data_dir = check_writable(args.data_dir, "--data_dir")
     train, valid = read_split(args, task)
     write_rows(data_dir / f"{task.name}_train.json", [r.fields for r in train], "--data_dir")
     write_rows(data_dir / f"{task.name}_test.json", [r.fields for r in valid], "--data_dir")
-    tokenizer = load_tokenizer(args.base_model, "--base_model")
+    tokenizer = load_tokenizer(args.base_model, "--base_model", args.chat_template)
     maker = ExampleMaker(args, task, tokenizer)
     flag = f"--data_path {args.data_path}"
     examples = collect_examples(train, maker.make, flag, output_dir / "left_out.json")
@@ -189,6 +192,7 @@ def infer_reward_model(args: RewardInferConfig) -> None:
         max_tokens=args.max_length,
         temperature=args.temperature,
         prompt_file=args.prompt_file,
+        chat_template=args.chat_template,
         target_format=args.target_format,
         flag="--model_path",
         memory=args.gpu_memory,

@@ -14,6 +14,7 @@ import torch
 
 from text2grad.config.launch import resolved_flags
 from text2grad.files import Row, sha256_file, sha256_text, write_json, write_text
+from text2grad.schema import UserError
 
 PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "deepspeed", "datasets")
 
@@ -40,6 +41,21 @@ def write_run_config(folder: str | Path, args: Any, data: dict[str, str], **more
         },
         "--output_dir",
     )
+
+
+def check_same_flags(origin: str | Path, saved: dict[str, Any], flags: dict[str, Any]) -> None:
+    """The flags that a resumed run cannot change are those it was begun with.
+
+    Raises:
+        UserError: naming the first that differs.
+    """
+    for name, value in flags.items():
+        value = list(value) if isinstance(value, tuple) else value
+        if name in saved and saved[name] != value:
+            raise UserError(
+                f"--{name} {value}: {origin} was written with {saved[name]}, which a resumed run "
+                "keeps; pass that, or start anew in another --output_dir"
+            )
 
 
 def weights_sha256(folder: str | Path) -> str:

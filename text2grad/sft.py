@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from text2grad.chat import PromptRenderer
 from text2grad.files import check_writable
-from text2grad.models import load_tokenizer, quiet_libraries
+from text2grad.models import quiet_libraries
+from text2grad.pretrained import load_tokenizer
 from text2grad.records import read_records
 from text2grad.run_folder import write_run_config
 from text2grad.schema import Record
-from text2grad.supervised import Dropped, Example, collect_examples, train_adapter
+from text2grad.supervised import Dropped, Example, check_resume, collect_examples, train_adapter
 from text2grad.tasks import get_task
 
 if TYPE_CHECKING:
@@ -22,11 +23,12 @@ def train_sft(args: SFTConfig) -> None:
     quiet_libraries()
     task = get_task(args.task)
     output_dir = check_writable(args.output_dir, "--output_dir")
+    check_resume(args)
     records = read_records(args.data_path, task, ("prompt", "reference"), args.fields)
     records = list({record.prompt: record for record in records}.values())
     if args.max_train_samples:
         records = records[: args.max_train_samples]
-    tokenizer = load_tokenizer(args.base_model_name, "--base_model_name")
+    tokenizer = load_tokenizer(args.base_model_name, "--base_model_name", args.chat_template)
     template = task.prompt_template("policy", args.prompt_file)
     renderer = PromptRenderer(tokenizer, template, args.prompt_max_length)
 

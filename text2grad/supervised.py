@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,8 @@ from trl import SFTConfig as TrlConfig
 from trl import SFTTrainer
 
 from text2grad.files import write_json
-from text2grad.models import add_lora, load_model, replace_folder
+from text2grad.models import add_lora, check_context, load_model, replace_folder
+from text2grad.run_folder import check_same_flags
 from text2grad.schema import Record, UserError
 from text2grad.target_formats import write_facts
 
@@ -92,14 +95,17 @@ def train_adapter(
         facts: what every saved adapter's folder says of the model, see `target_formats`.
 
     Raises:
-        UserError: there is nothing to resume, or another run's checkpoints are in the way.
+        UserError: the model reads fewer tokens than an example has, or see `check_resume`.
     """
     output_dir = Path(args.output_dir)
     state = _state_to_resume(output_dir, args.resume_from_checkpoint)
     model = load_model(base_model, args.dtype, flag)
+    longest = max(len(one.prompt_ids) + len(one.target_ids) for one in (*train, *valid))
+    bounds = "--prompt_max_length with --max_length or --answer_max_length"
+    check_context(model, f"{flag} {base_model}", longest, bounds)
     model.config.use_cache = False
     set_seed(args.seed)  # the trainer sets it too, but the adapter is drawn before
-    model = add_lora(model, args, args.lora_dropout)
+    model = add_lora(model, args, args.lora_dropout, f"{flag} {base_model}")
     named = NamedCheckpoints(output_dir, tokenizer, facts)
     trainer = TargetTrainer(
         model=model,
@@ -180,6 +186,28 @@ class NamedCheckpoints(TrainerCallback):
         epoch, step = divmod(state.global_step - 1, per_epoch)
         path = self.output_dir / f"{epoch}_{step + 1}"
         save_adapter(self.trainer, self.tokenizer, path, self.facts)
+
+
+def check_resume(args: AdapterTrainConfig) -> None:
+    """Before anything is written: the run can start, or go on as it was begun.
+
+    Raises:
+        UserError: there is nothing to resume, another run's checkpoints are in the way, or a flag
+            differs that a resumed run cannot change.
+    """
+    if args.deepspeed and importlib.util.find_spec("deepspeed") is None:
+        raise UserError(
+            f"--deepspeed {args.deepspeed}: DeepSpeed is not installed; run bash env.sh, or leave "
+            "the flag out (GPUS=0 for the shell)"
+        )
+    begun = Path(args.output_dir) / "config.json"
+    if _state_to_resume(Path(args.output_dir), args.resume_from_checkpoint) and begun.exists():
+        names = """task base_model base_model_name target_format lora_r lora_alpha
+            lora_target_modules lora_last_layers learning_rate per_device_train_batch_size
+            gradient_accumulation_steps seed"""
+        flags = {name: getattr(args, name) for name in names.split() if hasattr(args, name)}
+        saved = json.loads(begun.read_text(encoding="utf-8"))["flags"]
+        check_same_flags(begun.parent, saved, flags)
 
 
 def _last_rows(trainer: TargetTrainer) -> dict[str, Any]:

@@ -77,7 +77,8 @@ class Text2GradTrainer:
         self.accelerator = start_accelerator(args)
         self.facts: dict[str, Any] = critic_facts(args)
         self.facts["gate"] = pass_gate(args, self.facts, self.accelerator.is_main_process)
-        self.tokenizer = load_tokenizer(args.base_model_name, "--base_model_name")
+        name, flag = args.base_model_name, "--base_model_name"
+        self.tokenizer = load_tokenizer(name, flag, args.chat_template)
         template = self.task.prompt_template("policy", args.prompt_file)
         self.renderer = PromptRenderer(self.tokenizer, template, args.prompt_max_length)
         self.policy = build_policy(args, self.tokenizer)

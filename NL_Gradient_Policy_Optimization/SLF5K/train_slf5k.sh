@@ -32,8 +32,15 @@ EVAL_STEPS=${EVAL_STEPS:-0}
 SEED=${SEED:-42}
 
 [ -n "${PYTHON:-}" ] || { [ -x "$ROOT/.venv/bin/python" ] && PYTHON=$ROOT/.venv/bin/python; } || PYTHON=python3
+# DRY_RUN=1 prints each command, quoted so that it can be pasted, in place of running it.
+run() {
+    if [ -z "${DRY_RUN:-}" ]; then "$@"; return; fi
+    printf 'cd %q && ' "$PWD"
+    printf '%q ' "$@"
+    echo
+}
 
-${DRY_RUN:+echo} "$PYTHON" train_slf5k.py \
+run "$PYTHON" train_slf5k.py \
     --base_model_name "$POLICY" \
     --reward_model_name "$REWARD_MODEL" \
     --reward_model_metrics "$RM_METRICS" \

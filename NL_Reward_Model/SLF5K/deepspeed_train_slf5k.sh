@@ -23,13 +23,20 @@ SAVE_STEPS=${SAVE_STEPS:-400}
 GPUS=${GPUS:-$(nvidia-smi --list-gpus 2> /dev/null | grep -c '^GPU ' || true)}
 
 [ -n "${PYTHON:-}" ] || { [ -x "$ROOT/.venv/bin/python" ] && PYTHON=$ROOT/.venv/bin/python; } || PYTHON=python3
+# DRY_RUN=1 prints each command, quoted so that it can be pasted, in place of running it.
+run() {
+    if [ -z "${DRY_RUN:-}" ]; then "$@"; return; fi
+    printf 'cd %q && ' "$PWD"
+    printf '%q ' "$@"
+    echo
+}
 # DeepSpeed where there are GPUs, one plain process where there are none.
 LAUNCH=("$PYTHON" train_rm.py)
 if [ "$GPUS" -gt 0 ]; then
     LAUNCH=("$PYTHON" -m deepspeed.launcher.runner --num_gpus "$GPUS" train_rm.py --deepspeed deepspeed.json)
 fi
 
-${DRY_RUN:+echo} "${LAUNCH[@]}" \
+run "${LAUNCH[@]}" \
     --base_model "$MODEL" \
     --data_path "$DATA" \
     --valid_data_path "$VALID" \

@@ -21,8 +21,15 @@ CONCURRENCY=${CONCURRENCY:-8}
 SEED=${SEED:-42}
 
 [ -n "${PYTHON:-}" ] || { [ -x "$ROOT/.venv/bin/python" ] && PYTHON=$ROOT/.venv/bin/python; } || PYTHON=python3
+# DRY_RUN=1 prints each command, quoted so that it can be pasted, in place of running it.
+run() {
+    if [ -z "${DRY_RUN:-}" ]; then "$@"; return; fi
+    printf 'cd %q && ' "$PWD"
+    printf '%q ' "$@"
+    echo
+}
 
-${DRY_RUN:+echo} "$PYTHON" prepare_data.py \
+run "$PYTHON" prepare_data.py \
     --source "$SOURCE" \
     --data_path "$DATA_PATH" \
     --candidates "$CANDIDATES" \
@@ -31,7 +38,7 @@ ${DRY_RUN:+echo} "$PYTHON" prepare_data.py \
     --seed "$SEED"
 
 for split in train validation; do
-    ${DRY_RUN:+echo} "$PYTHON" dual_feedback_annotation_RM.py \
+    run "$PYTHON" dual_feedback_annotation_RM.py \
         --data_path "$OUTPUT_DIR/$split.json" \
         --output_path "$OUTPUT_DIR/${split}_annotated.json" \
         --annotator "$ANNOTATOR" \

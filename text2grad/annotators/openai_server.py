@@ -20,7 +20,7 @@ _HUMAN_FEEDBACK = """
 <feedback_of_a_person>
 {text}
 </feedback_of_a_person>
-The person's feedback is about this summary. Rely on it where it is right, and add what it misses.
+The person's feedback is about the same text. Rely on it where it is right, and add what it misses.
 """
 
 

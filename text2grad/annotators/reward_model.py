@@ -14,8 +14,9 @@ from text2grad.alignment import TokenBytes, locate_spans, response_text
 from text2grad.chat import PromptRenderer
 from text2grad.critique_grammar import CritiqueGrammar
 from text2grad.decoding import Reply, constrained_generate
-from text2grad.models import eos_ids, load_for_inference, load_tokenizer
+from text2grad.models import check_context, eos_ids, load_for_inference
 from text2grad.parsing import parse_reply
+from text2grad.pretrained import load_tokenizer
 from text2grad.rollout import Sampling, sample_responses
 from text2grad.schema import Feedback, Record, Unparseable, UserError
 from text2grad.target_formats import resolve_format
@@ -72,6 +73,7 @@ class RewardModelAnnotator:
             prompts leave.
         temperature: of unconstrained replies, 0 for greedy.
         prompt_file: own wording of the prompt.
+        chat_template: file with a chat template, "" for the model's own.
         flag: the flag that named the model, for messages.
         target_format: what the model was trained to write, "" for what its folder says.
         prompt_flag, budget_flag, format_flag: the flags that set `prompt_max_tokens`,
@@ -92,6 +94,7 @@ class RewardModelAnnotator:
         max_tokens: int = 0,
         temperature: float = 0.0,
         prompt_file: str = "",
+        chat_template: str = "",
         flag: str = "--reward_model_name",
         target_format: str = "",
         prompt_flag: str = "--prompt_max_length",
@@ -111,12 +114,14 @@ class RewardModelAnnotator:
                 )
         self.temperature, self.budget_flag = temperature, budget_flag
         self.format = resolve_format(model_path, flag, target_format, format_flag)
-        self.tokenizer = load_tokenizer(model_path, flag)
+        self.tokenizer = load_tokenizer(model_path, flag, chat_template)
         template = task.prompt_template(self.format.prompt, prompt_file)
         self.renderer = PromptRenderer(
             self.tokenizer, template, prompt_max_tokens, flag=prompt_flag
         )
         self.model = load_for_inference(model_path, dtype, flag, memory)
+        bounds = f"{prompt_flag} {prompt_max_tokens} {budget_flag} {self.max_new_tokens}"
+        check_context(self.model, flag, prompt_max_tokens + self.max_new_tokens, bounds)
         self.eos_ids = eos_ids(self.model, self.tokenizer)
         self.table = TokenTable(self.tokenizer) if constrained else None
         self.token_bytes = TokenBytes(self.tokenizer)

@@ -14,7 +14,7 @@ class PrepareConfig:
     """Turn a data set into the records of this task."""
 
     task: str = "slf5k"
-    """which task's records to write"""
+    """which task's records to write; or your own, a .py file"""
     source: str = ""
     """data set on the Hugging Face hub"""
     data_path: str = ""
@@ -48,7 +48,7 @@ class AnnotateConfig:
     """Write a critique with verified good and poor quotes for every response."""
 
     task: str = "slf5k"
-    """which task's prompt, keys and labels"""
+    """which task's prompt, keys and labels; or your own, a .py file"""
     data_path: str = "data/train.json"
     """records to annotate"""
     output_path: str = "data/train_annotated.json"

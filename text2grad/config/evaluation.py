@@ -15,7 +15,7 @@ class PolicyInferConfig:
     """Write the policy's response to every validation prompt."""
 
     task: str = "slf5k"
-    """which task's prompt and keys"""
+    """which task's prompt and keys; or your own, a .py file"""
     model_path: str = "../ckpt/text2grad_slf5k/final_merge"
     """merged policy, an adapter, or any model"""
     input_path: str = "../../../RM_Data_Anno/SLF5K/data/validation.json"
@@ -26,6 +26,8 @@ class PolicyInferConfig:
     """file name, "" for MODEL_samples.json"""
     prompt_file: str = ""
     """own wording of the policy's prompt, with the same $slots"""
+    chat_template: str = ""
+    """file with a Jinja chat template, "" for the model's own"""
     sample_size: int = 500
     """prompts, spread evenly over the file; 0 for all"""
     batch_size: int = 32
@@ -62,7 +64,7 @@ class PolicyMetricsConfig:
     """Measure responses against the human references."""
 
     task: str = "slf5k"
-    """which task's keys"""
+    """which task's keys; or your own, a .py file"""
     input_file: str = "result/final_merge_samples.json"
     """what infer_val.py wrote"""
     compare_file: str = ""

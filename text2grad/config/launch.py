@@ -16,6 +16,21 @@ from text2grad.schema import UserError
 
 Config = TypeVar("Config")
 
+# what torch says on a GPU, and on the CPU
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
+# flags that take memory, those that matter most first
+_MEMORY_FLAGS = (
+    "per_device_train_batch_size",
+    "mini_batch_size",
+    "reward_batch_size",
+    "batch_size",
+    "max_length",
+    "prompt_max_length",
+    "output_max_length",
+    "max_new_tokens",
+    "logp_chunk_tokens",
+)
+
 
 def parse(args_type: type[Config], argv: Sequence[str] | None = None) -> Config:
     """Parse flags into `args_type`.
@@ -31,9 +46,9 @@ def parse(args_type: type[Config], argv: Sequence[str] | None = None) -> Config:
 def launch(args_type: type, target: str) -> None:
     """Parse the flags, import `module:function` and call it with them.
 
-    Heavy imports happen after parsing, so `--help` is instant. A `UserError`, and a full disk
-    wherever it is met, becomes one line on standard error and exit status 2; Ctrl-C becomes exit
-    status 130.
+    Heavy imports happen after parsing, so `--help` is instant. A `UserError`, and a full disk or
+    memory wherever it is met, becomes one line on standard error and exit status 2; Ctrl-C becomes
+    exit status 130.
     """
     args = None
     try:
@@ -52,12 +67,36 @@ def launch(args_type: type, target: str) -> None:
         print(f"\nstopped{how}", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        full = os.strerror(errno.ENOSPC)  # as OSError, or as text in a library's own error
-        if full not in str(error):
+        message = _known_failure(error, args)
+        if not message:
             raise
-        place = getattr(error, "filename", None) or "the output folder"
-        print(f"error: {place}: {full}; what was finished before is whole", file=sys.stderr)
+        print(f"error: {message}", file=sys.stderr)
         sys.exit(2)
+
+
+def _known_failure(error: Exception, args: Any) -> str:
+    """The line for a full disk or memory, "" for any other failure."""
+    said = str(error)
+    full = os.strerror(errno.ENOSPC)  # as OSError, or as text in a library's own error
+    if full in said:
+        place = getattr(error, "filename", None) or "the output folder"
+        return f"{place}: {full}; what was finished before is whole"
+    if isinstance(error, MemoryError) or any(sign in said for sign in _OUT_OF_MEMORY):
+        return f"out of memory; {_how_to_take_less(args)}"
+    return ""
+
+
+def _how_to_take_less(args: Any) -> str:
+    """Which of the script's flags take less memory, with their values."""
+    there = [name for name in _MEMORY_FLAGS if hasattr(args, name)]
+    # a policy's --batch_size is split into mini-batches and takes no memory by itself
+    if "mini_batch_size" in there:
+        there.remove("batch_size")
+    lower = [f"--{name} {getattr(args, name)}" for name in there if getattr(args, name) != 1]
+    advice = [f"lower {', '.join(lower)}"] if lower else []
+    if getattr(args, "gradient_checkpointing", None) is False:
+        advice.append("pass --gradient_checkpointing true")
+    return "; ".join([*advice, f"{'or ' if advice else ''}take a smaller model"])
 
 
 def resolved_flags(args: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ class SFTConfig(AdapterTrainConfig):
     """Fine-tune the policy on the human references: the start of PPO."""
 
     task: str = "slf5k"
-    """which task's prompt and keys"""
+    """which task's prompt and keys; or your own, a .py file"""
     base_model_name: str = "meta-llama/Llama-3.1-8B-Instruct"
     """model to adapt: a folder or a hub id"""
     data_path: str = "../../RM_Data_Anno/SLF5K/data/train.json"
@@ -40,7 +40,7 @@ class PolicyConfig:
     """Optimise the policy with PPO on token-level rewards from natural-language feedback."""
 
     task: str = "slf5k"
-    """which task's prompt, keys and scores"""
+    """which task's prompt, keys and scores; or your own, a .py file"""
     # models
     base_model_name: str = "meta-llama/Llama-3.1-8B-Instruct"
     """policy to start from: a folder or a hub id"""
@@ -73,6 +73,8 @@ class PolicyConfig:
     """prompts to validate on every --eval_steps"""
     prompt_file: str = ""
     """own wording of the policy's prompt, with the same $slots"""
+    chat_template: str = ""
+    """file with the policy's Jinja chat template, "" for the model's own"""
     reward_prompt_file: str = ""
     """own wording of the reward model's prompt, with the same $slots"""
     prompt_max_length: int = 640

@@ -15,7 +15,7 @@ class RewardTrainConfig(AdapterTrainConfig):
     """Train the generative reward model: prompt and response in, critique and quotes out."""
 
     task: str = "slf5k"
-    """which task's prompt, keys and labels"""
+    """which task's prompt, keys and labels; or your own, a .py file"""
     base_model: str = "meta-llama/Llama-3.1-8B-Instruct"
     """model to adapt: a folder or a hub id"""
     data_path: str = "../../RM_Data_Anno/SLF5K/data/train_annotated.json"
@@ -93,7 +93,7 @@ class RewardInferConfig:
     """Let the reward model judge the responses of a file."""
 
     task: str = "slf5k"
-    """which task's prompt, keys and labels"""
+    """which task's prompt, keys and labels; or your own, a .py file"""
     model_path: str = "../ckpt/llama31-8B-slf5k/final_merge"
     """merged reward model, or an adapter"""
     data_path: str = "../data/SLF5K/slf5k_test.json"
@@ -104,6 +104,8 @@ class RewardInferConfig:
     """format that the model was trained on, "" for the one that its folder names, else spans"""
     prompt_file: str = ""
     """own wording of the reward model's prompt, with the same $slots"""
+    chat_template: str = ""
+    """file with a Jinja chat template, "" for the model's own"""
     constrained_decoding: bool = True
     """valid JSON and verbatim quotes by construction"""
     batch_size: int = 16
@@ -154,7 +156,7 @@ class RewardMetricsConfig:
     """Measure the reward model against the annotation and against trivial baselines."""
 
     task: str = "slf5k"
-    """which task's keys and labels"""
+    """which task's keys and labels; or your own, a .py file"""
     input_file: str = "inference_results.json"
     """what 2_infer.py wrote"""
     output_file: str = "reward_model_metrics.json"

@@ -51,6 +51,8 @@ class AdapterTrainConfig:
     """resumable trainer states kept; the adapters EPOCH_STEP are all kept"""
     gradient_checkpointing: bool = False
     """recompute activations: less memory, slower"""
+    chat_template: str = ""
+    """file with a Jinja chat template, "" for the model's own"""
     dtype: Dtype = "auto"
     """precision of the frozen base model"""
     seed: int = 42

@@ -37,7 +37,7 @@ class TaskSpec:
     """One task. The first of each tuple of keys is the one that is written.
 
     Attributes:
-        name: also the folder of its prompt files, in lower case.
+        name: in lower case; part of file names.
         prompt_keys, response_keys, reference_keys, human_feedback_keys, critique_keys: accepted
             spellings of the record's keys.
         labels: the kinds of quote, in the order of the reward model's JSON.
@@ -51,6 +51,7 @@ class TaskSpec:
         max_quote_chars: characters of one quote.
         max_critique_chars: characters of the critique.
         judge_criteria: what the pairwise judge grades, as the task's prompt `judge` names it.
+        prompt_folder: folder of its prompt files, "" for `prompts/NAME` of this package.
     """
 
     name: str
@@ -68,6 +69,7 @@ class TaskSpec:
     max_quote_chars: int = 160
     max_critique_chars: int = 600
     judge_criteria: tuple[str, ...] = ()
+    prompt_folder: str = ""
 
     @property
     def label_scores(self) -> dict[str, float]:
@@ -82,7 +84,8 @@ class TaskSpec:
         Raises:
             UserError: the file cannot be read, or its $slots are not those of the built-in one.
         """
-        built_in = PromptTemplate.read(PROMPT_FOLDER / self.name / f"{kind}.txt")
+        folder = Path(self.prompt_folder or PROMPT_FOLDER / self.name)
+        built_in = PromptTemplate.read(folder / f"{kind}.txt")
         if not path:
             return built_in
         own = PromptTemplate.read(Path(path))
