@@ -34,7 +34,7 @@ def test_accepted_shapes(tmp_path, text, rows):
     ("text", "message"),
     [
         ("  \n", "--d PATH: the file is empty"),
-        ("[]", "--d PATH: expected a list of records, found a list of 0"),
+        ("[]", "--d PATH: the list of records is empty"),
         ("3", "--d PATH: expected a list of records, found a number"),
         ('[{"a": 1}, "b"]', "--d PATH: record 2 is a string, expected an object"),
         ('[{"a": 1},\n {"a" 2}]', "--d PATH: line 2 is not JSON: Expecting ':' delimiter"),

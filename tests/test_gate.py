@@ -139,7 +139,8 @@ def write(path, metrics):
 
 def test_lines_are_printed_and_a_warning_refuses_if_asked_to(tmp_path, capsys):
     good = write(tmp_path / "good.json", measured())
-    lines = pass_gate(PolicyConfig(reward_model_metrics=good, require_rm_gate=True), MODEL, True)
+    facts = {**MODEL, "reward_target_format": "spans"}  # as `critic_facts` tells them
+    lines = pass_gate(PolicyConfig(reward_model_metrics=good, require_rm_gate=True), facts, True)
     assert capsys.readouterr().out.splitlines() == ["reward model:", *lines]
     poor = write(tmp_path / "poor.json", measured(responses=3))
     lines = pass_gate(PolicyConfig(reward_model_metrics=poor), MODEL, False)

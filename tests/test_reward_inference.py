@@ -64,7 +64,7 @@ def test_an_adapter_that_does_not_fit_is_named(adapter, tmp_path, tokenizer):
     args = MergeConfig(lora_model=adapter, base_model=str(tmp_path / "other"))
     with pytest.raises(UserError, match=r"--lora_model .*: does not fit the model"):
         merge_lora(args)
-    with pytest.raises(UserError, match=r"--lora_model .*other: no adapter_config.json in it"):
+    with pytest.raises(UserError, match=r"--lora_model .*other: a whole model, not an adapter"):
         merge_lora(MergeConfig(lora_model=str(tmp_path / "other")))
 
 

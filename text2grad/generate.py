@@ -34,9 +34,6 @@ def infer_policy(args: PolicyInferConfig) -> None:
     check_writable(args.output_dir, "--output_dir")
     tokenizer = load_tokenizer(args.model_path, "--model_path", args.chat_template)
     model = load_for_inference(args.model_path, args.dtype, "--model_path", args.gpu_memory)
-    bounds = f"--prompt_max_length {args.prompt_max_length} --max_new_tokens {args.max_new_tokens}"
-    longest = args.prompt_max_length + args.max_new_tokens
-    check_context(model, "--model_path", longest, bounds)
     responses = _respond(args, model, tokenizer, records)
     rows = [
         {
@@ -55,6 +52,9 @@ def infer_policy(args: PolicyInferConfig) -> None:
 def _respond(
     args: PolicyInferConfig, model: torch.nn.Module, tokenizer: Any, records: list[Record]
 ) -> list[str]:
+    bounds = f"--prompt_max_length {args.prompt_max_length} --max_new_tokens {args.max_new_tokens}"
+    longest = args.prompt_max_length + args.max_new_tokens
+    check_context(model, "--model_path", longest, bounds)
     template = get_task(args.task).prompt_template("policy", args.prompt_file)
     renderer = PromptRenderer(tokenizer, template, args.prompt_max_length)
     prompts = [renderer.render(record.origin, prompt=record.prompt).ids for record in records]
