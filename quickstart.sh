@@ -158,7 +158,7 @@ stage ppo "PPO on span-level rewards" \
     env POLICY="$MODEL" REWARD_MODEL="$RUN/reward_model/final_merge" \
     RM_METRICS="$RUN/reward_model/metrics.json" DATA="$RUN/data/train.json" \
     VALID="$RUN/data/validation.json" OUTPUT="$RUN/policy" \
-    LEARNING_RATE=3e-4 SCHEDULER=constant ADAFACTOR=false \
+    LEARNING_RATE=2e-4 ADAFACTOR=false \
     BATCH_SIZE="$RESPONSES" MINI_BATCH_SIZE=4 ACCUMULATION=1 PPO_EPOCHS=2 \
     STEPS="$PPO_STEPS" INIT_KL_COEF=0.05 KL_TARGET=6 OUTPUT_MAX_LENGTH=56 SAVE_FREQ=2 \
     bash "$POLICY/train_slf5k.sh" --lora_target_modules all-linear --lora_last_layers 12 \

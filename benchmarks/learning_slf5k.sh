@@ -39,7 +39,7 @@ for source in $SOURCES; do
         [ ! -f "$run/evaluation.json" ] || continue
         env POLICY="$MODEL" REWARD_MODEL="$REWARD" DATA="$OUTPUT/data/train.json" \
             VALID="$OUTPUT/data/validation.json" OUTPUT="$run" SEED="$seed" STEPS="$STEPS" \
-            LEARNING_RATE=3e-4 SCHEDULER=constant ADAFACTOR=false BATCH_SIZE=8 MINI_BATCH_SIZE=4 \
+            LEARNING_RATE=2e-4 ADAFACTOR=false BATCH_SIZE=8 MINI_BATCH_SIZE=4 \
             ACCUMULATION=1 PPO_EPOCHS=2 INIT_KL_COEF=0.05 KL_TARGET=6 OUTPUT_MAX_LENGTH=56 SAVE_FREQ=7 \
             bash "$POLICY/train_slf5k.sh" --feedback_source "$source" --temperature 0.7 \
             --lora_target_modules all-linear --lora_last_layers 12 --kl_horizon 200 \
