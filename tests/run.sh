@@ -14,6 +14,11 @@ for argument in "$@"; do
 done
 
 bash env.sh < /dev/null
+browser=${CHROMIUM:-$(command -v chromium chromium-browser google-chrome | head -n 1 || true)}
+if [ -z "$browser" ] && [ -z "${REQUIRE_CHROMIUM:-}" ]; then
+    echo "no chromium: the report's tests in a browser are skipped" \
+        "(on Debian: apt-get install --no-install-recommends chromium)" >&2
+fi
 # One thread per process: two processes on two cores, and sums in the same order on every machine.
 export OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1
 export CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES-}

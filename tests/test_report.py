@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 import text2grad.report as report_module
-from text2grad.report import ReportConfig, build_report, embed_json, render_report
+from text2grad.report import ReportConfig, build_report, render_report
 from text2grad.report_data import read_judged, read_run, spread
+from text2grad.report_page import SCRIPTS, embed_json
 from text2grad.schema import UserError
 from text2grad.tasks import get_task
 
@@ -132,15 +133,20 @@ def test_page_of_a_whole_run(run_dir, tmp_path, capsys):
     page = Page(path.read_text(encoding="utf-8"))
     anchors = {value for _, name, value in page.attributes if name == "id"}
     sections = {"glance", "curves", "reward-model", "before-after", "samples"}
-    assert sections | {"annotation", "configuration"} <= anchors
+    assert sections | {"alignment", "annotation", "configuration"} <= anchors
     for text in ("0.200 → 0.250", "ckpt/rm (c3ab8ff13720)", "Bag of words", "match.exact", "6 min"):
         assert text in page.text, text
-    entry = page.payload["entries"][0]
+    entry = page.payload["groups"][0][0]
     assert entry["tokens"] == ["a", " cat", ""]
     assert entry["values"]["advantage"] == [0.8, 1.0, -1.8]
-    assert entry["quotes"] == [{"text": "cat", "label": "good", "match": "exact", "sign": 1}]
+    quote = {"text": "cat", "label": "good", "match": "exact", "sign": 1, "tokens": [1, 2]}
+    assert entry["quotes"] == [quote]
     assert (entry["total"], entry["reward"], page.payload["prompts"]) == (1.0, 0.8, ["a post"])
-    assert page.payload["pairs"] == evaluation()["samples"]
+    assert page.payload["pairs"] == {
+        "titles": ["Human reference", "Before", "After"],
+        "score": "",
+        "rows": [{"prompt": "a post", "texts": ["r", "b", "c"], "scores": [None, None, None]}],
+    }
 
 
 def test_hostile_text_stays_text(run_dir):
@@ -159,10 +165,10 @@ def test_hostile_text_stays_text(run_dir):
     assert page.tags.count("script") == 2
     assert "img" not in page.tags
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
-    entry = page.payload["entries"][0]
+    entry = page.payload["groups"][0][0]
     assert entry["tokens"] == [HOSTILE, "\u2028\ud800"]
     assert (entry["critique"], page.payload["prompts"]) == (HOSTILE, [HOSTILE])
-    assert page.payload["pairs"] == [pair]
+    assert page.payload["pairs"]["rows"][0]["texts"] == [HOSTILE] * 3
     assert HOSTILE in page.text
 
 
@@ -186,7 +192,8 @@ def test_page_needs_no_network_and_allows_only_its_own_script(run_dir):
 
 def test_templates_hold_no_closing_tag_that_would_end_them_early():
     folder = Path(report_module.__file__).parent / "templates"
-    assert "</script" not in (folder / "report.js").read_text()
+    for name in SCRIPTS:
+        assert "</script" not in (folder / name).read_text()
     assert "</style" not in (folder / "report.css").read_text()
 
 
@@ -196,7 +203,8 @@ def test_missing_parts_are_left_out(tmp_path):
     anchors = {value for _, name, value in page.attributes if name == "id"}
     assert "glance" in anchors
     assert not {"curves", "samples", "before-after", "reward-model", "configuration"} & anchors
-    assert page.payload["entries"] == page.payload["pairs"] == page.payload["charts"] == []
+    assert page.payload["groups"] == page.payload["charts"] == []
+    assert page.payload["pairs"] == {}
 
 
 def test_values_that_json_cannot_say_become_null():
@@ -268,6 +276,7 @@ def test_judged_file_is_cut_at_span_borders(tmp_path):
         "Readable": "50.0%",
         "Quotes": "2",
         "Quotes not in the response": "0.0%",
+        "Coverage": "100.0%",
     }
     build_report(ReportConfig(data_path=str(path)))
     assert "judged.json" in (tmp_path / "judged.html").read_text()

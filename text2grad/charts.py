@@ -58,7 +58,7 @@ def line_chart(
     Args:
         title: heading of the chart.
         steps: x of each value, rising.
-        series: up to six lines, each with a value somewhere; missing ones are bridged.
+        series: up to six lines; missing values are bridged, a line without any is not drawn.
         note: the unit, or what to look for.
         bounds: fixed range of the y axis; None fits it to the values.
     """
@@ -66,6 +66,8 @@ def line_chart(
     axes = _Axes(xs, bounds or _range(lines))
     marks = []
     for number, values in enumerate(lines, 1):
+        if values.count(None) == len(values):
+            continue
         many = len(values) - values.count(None) >= SMOOTH_FROM
         smooth = _running_mean(values) if many else None
         style = f"line s{number}" + (" raw" if smooth else "")
@@ -93,6 +95,28 @@ def area_chart(
         bottom = tops[number - 2] if number > 1 else [0.0] * len(xs)
         marks.append(axes.area(bottom, top, f"area a{number}"))
     return _chart(title, note, axes, marks, series, xs, lines)
+
+
+def share_bar(title: str, parts: Sequence[tuple[str, float]]) -> str:
+    """One bar cut into shares of a whole, as SVG.
+
+    Args:
+        title: what is shared out, for those who cannot see the bar.
+        parts: (CSS class, size), from left to right.
+    """
+    width, height, at = 560.0, 14, 0.0
+    total = sum(size for _, size in parts) or 1
+    marks = []
+    for style, size in parts:
+        share = size / total * width
+        marks.append(
+            f'<rect class="{style}" x="{at:.1f}" y="0" width="{share:.1f}" height="{height}"/>'
+        )
+        at += share
+    return (
+        f'<svg class="shares" viewBox="0 0 {width:g} {height}" preserveAspectRatio="none" '
+        f'role="img" aria-label="{escape(title)}">{"".join(marks)}</svg>'
+    )
 
 
 def interval_chart(

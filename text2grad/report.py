@@ -1,6 +1,7 @@
 """One static HTML page about a run, or about a file of judged responses.
 
     python -m text2grad.report --run_dir ckpt/text2grad_slf5k --output_path report.html
+    python -m text2grad.report --run_dir ckpt/text2grad_slf5k --compare_dir ckpt/other
     python -m text2grad.report data/train_annotated.json
 
 The page needs no network and no server. Everything that a model or a data file wrote goes into it
@@ -9,25 +10,27 @@ as escaped text, and the page's own policy lets no other script run.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from text2grad.charts import SMOOTH_FROM
 from text2grad.files import write_text
-from text2grad.report_data import Entry, ReportData, read_judged, read_object, read_run, spread
+from text2grad.report_compare import MAX_RUNS, common_prompts, render_comparison, run_names
+from text2grad.report_data import (
+    ReportData,
+    read_judged,
+    read_latest_samples,
+    read_object,
+    read_run,
+)
+from text2grad.report_page import page_payload, render_page
+from text2grad.report_pairs import before_after
 from text2grad.report_view import (
     change_rows,
     draw_charts,
     flat_rows,
+    health_view,
     key_figures,
     quality_chart,
     quality_facts,
@@ -38,20 +41,22 @@ from text2grad.schema import UserError
 from text2grad.tasks import get_task
 from text2grad.trends import find_warnings
 
-TEMPLATES = Path(__file__).parent / "templates"
 MAX_PAIRS = 500
 
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """Write one HTML page about a run (--run_dir) or a file of judged responses."""
+    """Write one HTML page about a run (--run_dir), several, or a file of judged responses."""
 
     data_path: str = ""
     """annotated responses, or what 2_infer.py wrote"""
     run_dir: str = ""
     """policy run: config.json, metrics.jsonl, samples.jsonl, evaluation.json"""
+    compare_dir: tuple[str, ...] = ()
+    """further runs to lay beside --run_dir, five at most"""
     output_path: str = ""
-    """page to write, "" for report.html in the run folder or FILE.html beside the file"""
+    """page to write, "" for report.html (comparison.html) in the run folder or FILE.html beside
+    the file"""
     evaluation: str = ""
     """before and after, as metrics.py --compare_file writes it; "" for RUN_DIR/evaluation.json"""
     reward_model_metrics: str = ""
@@ -70,12 +75,24 @@ class ReportConfig:
     def __post_init__(self) -> None:
         if bool(self.run_dir) == bool(self.data_path):
             raise UserError("give either --run_dir or a file of judged responses (--data_path)")
+        if self.compare_dir and not self.run_dir:
+            raise UserError("--compare_dir lays runs beside --run_dir, which is missing")
+        if self.compare_dir and (self.evaluation or self.reward_model_metrics or self.qc):
+            raise UserError(
+                "--evaluation, --reward_model_metrics and --qc belong to a page about one run; "
+                "leave them out with --compare_dir"
+            )
+        if len(self.compare_dir) >= MAX_RUNS:
+            raise UserError(f"--compare_dir: at most {MAX_RUNS - 1} runs beside --run_dir")
 
 
 def build_report(args: ReportConfig) -> None:
     """Read what `args` names and write the page."""
+    if args.compare_dir:
+        _build_comparison(args)
+        return
     if args.run_dir:
-        data = read_run(args.run_dir, args.max_samples)
+        data = read_run(args.run_dir, "--run_dir", args.max_samples)
         output = args.output_path or Path(args.run_dir) / "report.html"
     else:
         data = read_judged(args.data_path, get_task(args.task), args.max_samples)
@@ -91,6 +108,19 @@ def build_report(args: ReportConfig) -> None:
     print(f"report: {output}")
 
 
+def _build_comparison(args: ReportConfig) -> None:
+    folders = [args.run_dir, *args.compare_dir]
+    flags = ["--run_dir", *["--compare_dir"] * len(args.compare_dir)]
+    runs = [read_run(*pair, max_samples=1) for pair in zip(folders, flags, strict=True)]
+    latest = [read_latest_samples(*pair) for pair in zip(folders, flags, strict=True)]
+    names = run_names(folders)
+    groups = common_prompts(latest, args.max_samples)
+    title = args.title or " against ".join(names)
+    output = args.output_path or Path(args.run_dir) / "comparison.html"
+    write_text(output, render_comparison(names, runs, groups, title, MAX_PAIRS), "--output_path")
+    print(f"report: {output}")
+
+
 def write_report(data: ReportData, path: str | Path) -> None:
     """Write the page; parts of `data` that are empty are left out of it."""
     write_text(path, render_report(data), "--output_path")
@@ -98,8 +128,7 @@ def write_report(data: ReportData, path: str | Path) -> None:
 
 def render_report(data: ReportData) -> str:
     """The page as HTML."""
-    style, script = (_read_template(name) for name in ("report.css", "report.js"))
-    pairs = spread(data.evaluation.get("samples") or [], MAX_PAIRS)
+    pairs = before_after(data.evaluation, MAX_PAIRS)
     charts = draw_charts(data.steps)
     configuration = flat_rows(data.config)
     annotation = flat_rows(data.quality)
@@ -108,19 +137,15 @@ def render_report(data: ReportData) -> str:
         "curves": "Curves" if charts else "",
         "reward-model": "Reward model" if data.reward_model else "",
         "before-after": "Before and after" if pairs else "",
+        "alignment": "Alignment" if data.health else "",
         "samples": _entries_title(data) if data.entries else "",
         "annotation": "Annotation" if annotation else "",
         "configuration": "Configuration" if configuration else "",
     }
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined
-    )
-    return environment.get_template("report.html.j2").render(
+    return render_page(
+        "report.html.j2",
+        page_payload(charts, [[entry] for entry in data.entries], pairs),
         title=data.title,
-        style=Markup(style),
-        style_hash=_source_hash(style),
-        script=Markup(script),
-        script_hash=_source_hash(script),
         facts=_facts(data),
         sections=[(anchor, name) for anchor, name in parts.items() if name],
         figures=key_figures(data),
@@ -129,36 +154,16 @@ def render_report(data: ReportData) -> str:
         n_validation=data.evaluation.get("n"),
         charts=charts,
         smoothed=len(data.steps) >= SMOOTH_FROM,
-        n_pairs=len(pairs),
-        n_entries=len(data.entries),
+        n_pairs=len(pairs.get("rows", ())),
+        n_groups=len(data.entries),
         entries_total=data.entries_total,
         entries_title=_entries_title(data),
+        health=health_view(data.health) if data.health else None,
+        health_scope="the responses shown" if data.steps else "all responses",
         annotation=annotation,
         configuration=configuration,
-        payload=embed_json(_payload(charts, data.entries, pairs)),
         **_quality(data),
     )
-
-
-def embed_json(value: Any) -> Markup:
-    """JSON for a script element of type application/json: no `<`, no number JSON cannot say."""
-    text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return Markup(text.replace("<", "\\u003c"))
-
-
-def _payload(charts: Sequence, entries: Sequence[Entry], pairs: Sequence[Mapping]) -> dict:
-    """Prompts recur from step to step and are stored once."""
-    prompts: dict[str, int] = {}
-    numbered = []
-    for entry in entries:
-        place = prompts.setdefault(entry.get("prompt") or "", len(prompts))
-        numbered.append({**entry, "prompt": place})
-    return {
-        "charts": [chart.points() for chart in charts],
-        "prompts": list(prompts),
-        "entries": numbered,
-        "pairs": list(pairs),
-    }
 
 
 def _quality(data: ReportData) -> dict[str, Any]:
@@ -187,7 +192,7 @@ def _facts(data: ReportData) -> list[tuple[str, str]]:
         ("Rewards from", reward_model),
         ("Credit", flags.get("credit_assignment")),
         ("Seed", flags.get("seed")),
-        ("Started", config.get("started")),
+        ("Started", str(config.get("started") or "").replace("T", " ").replace("+00:00", " UTC")),
         ("Commit", config.get("commit")),
     ]
     return [(name, str(value)) for name, value in facts if value not in (None, "")]
@@ -203,25 +208,6 @@ def _named_object(path: str, flag: str) -> dict[str, Any]:
     if not Path(path).exists():
         raise UserError(f"{flag} {path}: no such file")
     return read_object(path, flag)
-
-
-def _read_template(name: str) -> str:
-    return (TEMPLATES / name).read_text(encoding="utf-8")
-
-
-def _source_hash(text: str) -> str:
-    digest = hashlib.sha256(text.encode("utf-8")).digest()
-    return "sha256-" + base64.b64encode(digest).decode("ascii")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return value
 
 
 if __name__ == "__main__":

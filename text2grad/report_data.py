@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from text2grad.alignment import locate_spans
+from text2grad.alignment_health import alignment_health
 from text2grad.files import Row, read_text
-from text2grad.parsing import read_feedback
 from text2grad.records import read_records
-from text2grad.schema import Feedback, Record, Span, Unparseable, UserError
+from text2grad.report_entries import (
+    Entry,
+    record_entry,
+    record_quotes,
+    sample_entry,
+    sample_quotes,
+    verdict,
+)
+from text2grad.schema import UserError
 from text2grad.tasks import TASKS, TaskSpec
 
-Entry = dict[str, Any]
-PER_TOKEN = {"score": "scores", "reward": "rewards", "kl": "kl", "advantage": "advantages"}
+SAMPLES = "samples.jsonl"
+Line = tuple[int, str]
 
 
 @dataclass(frozen=True)
@@ -28,8 +34,9 @@ class ReportData:
         title: heading.
         config: a run's `config.json`.
         steps: a run's `metrics.jsonl`, by step.
-        entries: judged responses, as `sample_entry` and `record_entry` make them.
+        entries: judged responses, as `report_entries` makes them.
         entries_total: how many there were before `spread` picked some.
+        health: `alignment_health` of a run's `entries`, or of all records of a file.
         evaluation: `summary_quality.summary_report` with a before and an after.
         reward_model: `reward_quality.reward_model_report`.
         quality: figures of the annotation, any nesting.
@@ -41,13 +48,14 @@ class ReportData:
     steps: Sequence[Row] = ()
     entries: Sequence[Entry] = ()
     entries_total: int = 0
+    health: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     reward_model: Mapping[str, Any] = field(default_factory=dict)
     quality: Mapping[str, Any] = field(default_factory=dict)
     figures: Sequence[tuple[str, str, str]] = ()
 
 
-def read_run(folder: str | Path, max_samples: int, flag: str = "--run_dir") -> ReportData:
+def read_run(folder: str | Path, flag: str = "--run_dir", max_samples: int = 0) -> ReportData:
     """Read a policy run's folder; a run that is still going or was killed is read as far as it is.
 
     Raises:
@@ -60,17 +68,25 @@ def read_run(folder: str | Path, max_samples: int, flag: str = "--run_dir") -> R
     if not steps and not evaluation:
         raise UserError(f"{flag} {folder}: holds no metrics.jsonl and no evaluation.json")
     config = read_object(folder / "config.json", flag)
-    flags = config.get("flags") or {}
-    task = TASKS.get(config.get("task") or flags.get("task") or "")
-    samples, n_samples = _read_lines(folder / "samples.jsonl", flag, max_samples)
+    task = _run_task(config)
+    samples, n_samples = _read_lines(folder / SAMPLES, flag, max_samples)
     return ReportData(
         title=f"Text2Grad run {folder.resolve().name}",
         config=config,
         steps=sorted(steps.values(), key=lambda row: row["step"]),
         entries=[sample_entry(row, task) for row in samples],
         entries_total=n_samples,
+        health=alignment_health([sample_quotes(row) for row in samples]) if samples else {},
         evaluation=evaluation,
     )
+
+
+def read_latest_samples(folder: str | Path, flag: str) -> dict[str, Entry]:
+    """A run's last response to each of its prompts, by id."""
+    config = read_object(Path(folder) / "config.json", flag)
+    task = _run_task(config)
+    latest = {str(row.get("id")): row for row in _iterate_lines(Path(folder) / SAMPLES, flag)}
+    return {id_: sample_entry(row, task) for id_, row in latest.items()}
 
 
 def read_judged(path: str | Path, task: TaskSpec, max_samples: int) -> ReportData:
@@ -80,15 +96,17 @@ def read_judged(path: str | Path, task: TaskSpec, max_samples: int) -> ReportDat
         UserError: no record has feedback.
     """
     records = read_records(path, task, ("response",))
-    judged = [record for record in records if _verdict(record) is not None]
+    judged = [record for record in records if verdict(record) is not None]
     if not judged:
         key = task.critique_keys[0]
         raise UserError(f'--data_path {path}: no record has feedback (the key "{key}")')
+    health = alignment_health([record_quotes(record, task) for record in judged])
     return ReportData(
         title=f"Judged responses, {Path(path).name}",
         entries=[record_entry(record, task) for record in spread(judged, max_samples)],
         entries_total=len(judged),
-        figures=_judged_figures(judged, len(records), task),
+        health=health,
+        figures=_judged_figures(health, len(judged), len(records)),
     )
 
 
@@ -115,143 +133,62 @@ def spread(rows: Sequence, count: int) -> list:
     return [rows[int((number + 0.5) * len(rows) / count)] for number in range(count)]
 
 
-def sample_entry(row: Row, task: TaskSpec | None) -> Entry:
-    """A line of `samples.jsonl` as the page shows it."""
-    values = {}
-    for name, key in PER_TOKEN.items():
-        if isinstance(row.get(key), list):
-            values[name] = [_rounded(value) for value in row[key]]
-    scores = [score for score in row.get("scores") or () if score is not None]
-    reasons = row.get("unparseable")
-    return {
-        "step": row.get("step"),
-        "id": row.get("id"),
-        "prompt": row.get("prompt") or "",
-        "tokens": row.get("tokens") or [row.get("response") or ""],
-        "values": values,
-        "critique": row.get("critique") or "",
-        "quotes": _quotes(row.get("spans") or (), task),
-        "total": _rounded(sum(scores)) if scores else None,
-        "reward": _rounded(row.get("reward_total")),
-        "note": f"no usable critique: {reasons}" if reasons else "",
-    }
-
-
-def record_entry(record: Record, task: TaskSpec) -> Entry:
-    """A judged record as the page shows it: its response cut where a span starts or ends."""
-    entry = {"id": record.id, "prompt": record.prompt}
-    entry |= _feedback_entry(record.response, _verdict(record), task)
-    gold = record.fields.get("gold")
-    if isinstance(gold, Mapping):
-        feedback = read_feedback(gold, task)
-        if isinstance(feedback, Feedback):
-            entry["gold"] = _feedback_entry(record.response, feedback, task)
-    return entry
-
-
-def _feedback_entry(
-    response: str, feedback: Feedback | Unparseable | None, task: TaskSpec
-) -> Entry:
-    if not isinstance(feedback, Feedback):
-        note = f"unreadable reply: {feedback.reason}" if feedback else ""
-        raw = feedback.raw if feedback else ""
-        return {"tokens": [response], "values": {}, "critique": raw, "quotes": [], "note": note}
-    spans = locate_spans(feedback.spans, response, task)
-    tokens, scores = _segments(response, spans, task)
-    quotes = _quotes([span.to_json() for span in spans], task)
-    total = sum(quote["sign"] for quote in quotes if quote["match"] != "unmatched")
-    return {
-        "tokens": tokens,
-        "values": {"score": scores},
-        "critique": feedback.critique,
-        "quotes": quotes,
-        "total": total,
-        "note": "",
-    }
-
-
-def _segments(
-    response: str, spans: Sequence[Span], task: TaskSpec
-) -> tuple[list[str], list[float]]:
-    """The response cut at span borders, and the score of each piece (the lowest of its spans)."""
-    located = [span for span in spans if span.start is not None]
-    cuts = sorted({0, len(response), *(s.start for s in located), *(s.end for s in located)})
-    tokens, scores = [], []
-    for start, end in pairwise(cuts):
-        over = [task.label_scores[s.label] for s in located if s.start <= start and end <= s.end]
-        tokens.append(response[start:end])
-        scores.append(min(over, default=task.unmarked_score))
-    return tokens, scores
-
-
-def _quotes(spans: Sequence[Mapping[str, Any]], task: TaskSpec | None) -> list[Entry]:
-    known = task.label_scores if task else {"good": 1.0, "poor": -1.0}
-    return [
-        {
-            "text": span.get("text", ""),
-            "label": span.get("label", ""),
-            "match": span.get("match", ""),
-            "sign": (score > 0) - (score < 0),
-        }
-        for span in spans
-        for score in [known.get(span.get("label", ""), 0.0)]
-    ]
-
-
-def _verdict(record: Record) -> Feedback | Unparseable | None:
-    if "unparseable" in record.fields:
-        reply = str(record.fields.get("reply") or "")
-        return Unparseable(str(record.fields["unparseable"]), reply)
-    return record.feedback
-
-
 def _judged_figures(
-    judged: Sequence[Record], n_records: int, task: TaskSpec
+    health: Mapping[str, Any], n_judged: int, n_records: int
 ) -> list[tuple[str, str, str]]:
-    parsed = [record for record in judged if isinstance(_verdict(record), Feedback)]
-    spans = [
-        span
-        for record in parsed
-        for span in locate_spans(record.feedback.spans, record.response, task)
-    ]
-    unmatched = sum(span.start is None for span in spans)
-    labels = ", ".join(
-        f"{sum(span.label == label.name for span in spans)} {label.name}" for label in task.labels
-    )
-    silent = n_records - len(judged)
+    read, silent = health["n_responses"], n_records - n_judged
+    labels = {
+        name: sum(c for kind, c in counts.items() if kind != "ambiguous")
+        for name, counts in health["labels"].items()
+    }
     figures = [
-        ("Responses", str(len(judged)), f"{silent} without feedback left out" if silent else ""),
-        ("Readable", f"{len(parsed) / len(judged):.1%}", f"{len(judged) - len(parsed)} not"),
-        ("Quotes", str(len(spans)), labels),
+        ("Responses", f"{n_judged:,}", f"{silent} without feedback left out" if silent else ""),
+        ("Readable", f"{read / n_judged:.1%}", f"{n_judged - read} not"),
+        ("Quotes", f"{health['n_spans']:,}", ", ".join(f"{n:,} {k}" for k, n in labels.items())),
     ]
-    if spans:
-        rate = f"{unmatched / len(spans):.1%}"
-        figures.append(("Quotes not in the response", rate, f"{unmatched} of {len(spans)}"))
+    if health["n_spans"]:
+        counts = f"{health['unmatched']:,} of {health['n_spans']:,}"
+        figures.append(("Quotes not in the response", f"{health['unmatched_rate']:.1%}", counts))
+        figures.append(("Coverage", f"{health['coverage']:.1%}", "of the characters, quoted"))
     return figures
 
 
+def _run_task(config: Mapping[str, Any]) -> TaskSpec | None:
+    flags = config.get("flags") or {}
+    return TASKS.get(config.get("task") or flags.get("task") or "")
+
+
 def _read_lines(path: Path, flag: str, count: int = 0) -> tuple[list[Row], int]:
-    """Objects of a JSON Lines file that may be missing, or torn at its end.
+    """Objects of a JSON Lines file that may be missing.
 
     Returns:
         `count` of them, spread evenly (0 for all), and how many lines there are.
     """
+    lines = _lines(path, flag)
+    return list(_parse(spread(lines, count), lines, path, flag)), len(lines)
+
+
+def _iterate_lines(path: Path, flag: str) -> Iterator[Row]:
+    lines = _lines(path, flag)
+    return _parse(lines, lines, path, flag)
+
+
+def _lines(path: Path, flag: str) -> list[Line]:
     if not path.exists():
-        return [], 0
-    lines = [line for line in enumerate(read_text(path, flag).split("\n"), 1) if line[1].strip()]
-    rows = []
-    for number, line in spread(lines, count):
+        return []
+    numbered = enumerate(read_text(path, flag).split("\n"), 1)
+    return [(number, line) for number, line in numbered if line.strip()]
+
+
+def _parse(chosen: Sequence[Line], lines: Sequence[Line], path: Path, flag: str) -> Iterator[Row]:
+    """The chosen lines as objects; the last of all may be torn by a crash and is left out then."""
+    for number, line in chosen:
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             if number == lines[-1][0]:
-                break
+                return
             raise UserError(f"{flag} {path}: line {number} is not JSON: {error.msg}") from error
         if not isinstance(row, dict):
             raise UserError(f"{flag} {path}: line {number} is no JSON object")
-        rows.append(row)
-    return rows, len(lines)
-
-
-def _rounded(value: Any) -> Any:
-    return round(value, 4) if isinstance(value, float) else value
+        yield row

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from text2grad.charts import Chart, Series, area_chart, interval_chart, line_chart
+from text2grad.alignment_health import KINDS
+from text2grad.charts import Chart, Series, area_chart, interval_chart, line_chart, share_bar
 from text2grad.files import Row
 from text2grad.report_data import ReportData
 from text2grad.summary_quality import LOWER_IS_BETTER
 from text2grad.trends import column, ends, known
-from text2grad.wording import NAMES, mended, number, pretty, signed
+from text2grad.wording import NAMES, decimals, mended, number, pretty, signed
 
 # title, note, (key, name) of each line, fixed range
 LINES = (
@@ -122,13 +123,15 @@ def change_rows(evaluation: Mapping[str, Any]) -> list[dict[str, str]]:
         clear = interval and (interval[0] > 0 or interval[1] < 0)
         if clear and name != "mean_words":  # shorter is neither better nor worse
             verdict = "up" if (change > 0) != (name in LOWER_IS_BETTER) else "down"
+        digits = decimals(before[name], value, *(interval or ()))
+        ends = [signed(end, digits) for end in interval or ()]
         rows.append(
             {
                 "name": pretty(name),
-                "before": number(before[name]),
-                "after": number(value),
-                "change": signed(change),
-                "interval": f"{signed(interval[0])} to {signed(interval[1])}" if interval else "",
+                "before": number(before[name], digits),
+                "after": number(value, digits),
+                "change": signed(change, digits),
+                "interval": " to ".join(ends),
                 "verdict": verdict,
             }
         )
@@ -183,6 +186,39 @@ def quality_chart(report: Mapping[str, Any]) -> str:
     return interval_chart(rows, (0.0, min(1.0, max(ends) + 0.05)))
 
 
+def health_view(health: Mapping[str, Any]) -> dict[str, Any]:
+    """How quotes found their tokens: a bar and counts by kind, a table by label, facts."""
+    total = health["n_spans"]
+    facts = [("Readable critiques", f"{health['n_responses']:,}")]
+    facts += [(f"unreadable: {why}", f"{n:,}") for why, n in health["unreadable"].items()]
+    facts += [
+        ("Responses without a quote", f"{health['without_spans']:,}"),
+        ("Coverage", f"{health['coverage']:.1%} of the characters lie in a quote"),
+        (
+            "Ambiguous quotes",
+            f"{health['ambiguous']:,} of {total:,} occur several times in their response",
+        ),
+    ]
+    if health["tokens"]:
+        facts.append(
+            (
+                "Tokens cut by a quote’s edge",
+                f"{health['cut']:,} of {health['tokens']:,}; at least half of it lies inside, and "
+                f"it takes the score, in {health['cut_kept']:,}",
+            )
+        )
+    return {
+        "bar": share_bar("Quotes by how they were found", [(k, health[k]) for k in KINDS]),
+        "kinds": [(k, f"{health[k]:,}", f"{health[k] / max(total, 1):.1%}") for k in KINDS],
+        "labels": [
+            (pretty(label), [f"{sum(counts[k] for k in KINDS):,}", *map(number, counts.values())])
+            for label, counts in health["labels"].items()
+        ],
+        "facts": facts,
+        "total": f"{total:,}",
+    }
+
+
 def flat_rows(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """A nested object as (dotted name, text) rows."""
     rows = []
@@ -223,7 +259,11 @@ def _step_figures(steps: Sequence[Row]) -> list[Figure]:
     score = ends(steps, "score")
     if score:
         figures.append(
-            Figure("Score per response", f"{number(score[0])} → {number(score[1])}", "in training")
+            Figure(
+                "Score per response",
+                " → ".join(number(value, decimals(*score)) for value in score),
+                "in training",
+            )
         )
     kl = ends(steps, "kl")
     if kl:

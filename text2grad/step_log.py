@@ -116,5 +116,6 @@ def sample_rows(
             "rewards": per_token(rewards) if parsed else None,
             "kl": per_token(kl),
             "advantages": per_token(credit.advantages) if parsed else None,
+            "logp": per_token(credit.old_logp),
             "reward_total": round(sum(per_token(rewards)), 4) if parsed else None,
         }

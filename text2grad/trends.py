@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from text2grad.files import Row
 from text2grad.report_data import ReportData
-from text2grad.wording import pretty, signed
+from text2grad.wording import number, pretty, signed
 
 LOW_PARSE_RATE = 0.9
 HIGH_UNMATCHED_RATE = 0.05
@@ -83,7 +83,7 @@ def _trend_warnings(steps: Sequence[Row]) -> list[str]:
     score, variance = ends(steps, "score"), ends(steps, "explained_variance")
     length = ends(steps, "response_tokens")
     if score and len(steps) >= 5 and score[1] <= score[0]:
-        found.append(f"The score did not rise ({score[0]:.2f} to {score[1]:.2f}).")
+        found.append(f"The score did not rise ({number(score[0])} to {number(score[1])}).")
     if variance and variance[1] < 0:
         found.append("The value head explains less than a constant would (explained variance < 0).")
     if length and not 1 / LENGTH_CHANGE < length[1] / max(length[0], 1e-9) < LENGTH_CHANGE:

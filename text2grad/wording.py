@@ -25,21 +25,26 @@ def pretty(name: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def number(value: float | None) -> str:
-    """Three decimals below 10, one above, a dash for None."""
+def number(value: float | None, digits: int | None = None) -> str:
+    """A number with `digits` decimals, by default as `decimals` says; a dash for None."""
     if value is None:
         return "–"
     if isinstance(value, int):
         return f"{value:,}"
     if not math.isfinite(value):
         return "not finite"
-    text = f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
+    text = f"{value:,.{decimals(value) if digits is None else digits}f}"
     return text.replace("-", "\u2212")
 
 
-def signed(value: float) -> str:
+def signed(value: float, digits: int | None = None) -> str:
     """A number with its sign."""
-    return ("+" if value >= 0 else "−") + number(abs(value))
+    return ("+" if value >= 0 else "−") + number(abs(value), digits)
+
+
+def decimals(*values: float) -> int:
+    """Decimals for numbers that stand side by side: three below 10, one above."""
+    return 3 if all(abs(value) < 10 for value in values) else 1
 
 
 def mended(repairs: Mapping[str, int]) -> dict[str, int]:
