@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from accelerate import Accelerator
 
+from text2grad.config.launch import resolved_flags
 from text2grad.schema import UserError
 
 if TYPE_CHECKING:
     from text2grad.config import PolicyConfig
+
+# Any of these will do; tensorboardX, which comes with requirements.txt, writes the same files.
+TRACKER_PACKAGES = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",)}
+GROUPS = ("tokens_per_second", "seconds", "valid")
 
 
 def start_accelerator(args: PolicyConfig) -> Accelerator:
@@ -39,9 +45,27 @@ def start_accelerator(args: PolicyConfig) -> Accelerator:
     return accelerator
 
 
+def tracked_figures(row: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a row of `metrics.jsonl` under the names they get at the tracker.
+
+    Trackers show names with the same beginning up to a slash in one group.
+
+    Example: {"kl": 2.0, "seconds_update": 9.0, "warnings": []} -> {"train/kl": 2.0,
+    "seconds/update": 9.0}
+    """
+    figures = {}
+    for key, value in row.items():
+        if isinstance(value, (int, float)) and key != "step":
+            group = next((group for group in GROUPS if key.startswith(f"{group}_")), "")
+            name = f"{group}/{key.removeprefix(group + '_')}" if group else f"train/{key}"
+            figures[name] = float(value)
+    return figures
+
+
 def _with_tracker(args: PolicyConfig) -> Accelerator:
-    if importlib.util.find_spec(args.log_with) is None:
-        raise UserError(f"--log_with {args.log_with}: not installed; pip install {args.log_with}")
+    packages = TRACKER_PACKAGES[args.log_with]
+    if not any(importlib.util.find_spec(name) for name in packages):
+        raise UserError(f"--log_with {args.log_with}: not installed; pip install {packages[-1]}")
     try:
         more = json.loads(args.tracker_kwargs or "{}")
     except json.JSONDecodeError as error:
@@ -51,5 +75,15 @@ def _with_tracker(args: PolicyConfig) -> Accelerator:
     accelerator = Accelerator(
         log_with=args.log_with, project_dir=args.output_dir, mixed_precision="no"
     )
-    accelerator.init_trackers(args.project_name, init_kwargs={args.log_with: more})
+    flags = None  # TensorBoard would show them as a run of their own; they are in config.json
+    if args.log_with == "wandb":
+        flags, more = resolved_flags(args), {"dir": args.output_dir, **more}
+    try:
+        accelerator.init_trackers(args.project_name, flags, {args.log_with: more})
+    except Exception as error:  # the tracker's own: no key, no network, unknown arguments
+        reason = " ".join(str(error).split()).rstrip(".")
+        hint = '; --tracker_kwargs \'{"mode": "offline"}\' needs neither key nor network'
+        raise UserError(
+            f"--log_with {args.log_with}: {reason}{hint if args.log_with == 'wandb' else ''}"
+        ) from error
     return accelerator

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from text2grad import ppo_math
 from text2grad.alignment import TokenBytes
 from text2grad.chat import PromptRenderer
-from text2grad.devices import start_accelerator
+from text2grad.devices import start_accelerator, tracked_figures
 from text2grad.files import check_writable
 from text2grad.gate import pass_gate
 from text2grad.models import eos_ids, load_tokenizer, quiet_libraries
@@ -122,8 +122,7 @@ class Text2GradTrainer:
             while self.step_number < total:
                 ranks = accelerator.process_index, accelerator.num_processes
                 row = self.step(self.order.batch(self.step_number, *ranks))
-                figures = {k: v for k, v in row.items() if isinstance(v, (int, float))}
-                accelerator.log(figures, step=self.step_number)
+                accelerator.log(tracked_figures(row), step=self.step_number)
                 bar.set_postfix(score=f"{row['score']:+.2f}", kl=f"{row['kl']:.2f}")
                 bar.update()
                 stop, valid_score = self.watch.reason_to_stop, row.get("valid_score")

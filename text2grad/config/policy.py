@@ -101,11 +101,11 @@ class PolicyConfig:
     seed: int = 42
     """seed of order, sampling and initial weights"""
     log_with: Literal["none", "tensorboard", "wandb"] = "none"
-    """tracker beside metrics.jsonl"""
+    """tracker beside metrics.jsonl; both write into --output_dir, wandb needs pip install wandb"""
     project_name: str = "text2grad"
-    """project name at the tracker"""
+    """project name at the tracker; tensorboard's folder in --output_dir"""
     tracker_kwargs: str = ""
-    """more arguments for the tracker, as JSON"""
+    """more arguments for the tracker, as JSON, for wandb for example {"mode": "offline"}"""
     # sampling
     output_max_length: int = 90
     """tokens of a response"""
