@@ -48,10 +48,10 @@ command -v nvidia-smi > /dev/null || export DS_ACCELERATOR=cpu
 
 # What the embedded model on two cores can do in minutes; for larger models use the trees' shells,
 # whose defaults are the published values.
-RM_SAMPLES=344 OWN_SAMPLES=0 PPO_STEPS=12 RESPONSES=8 VALID_SAMPLES=0 RM_VALID=96
+RM_SAMPLES=344 PPO_STEPS=12 RESPONSES=8 VALID_SAMPLES=0 RM_VALID=96 PLAIN=16 LENGTH=56 REPLY=256 VERDICT=499
 name=quickstart
 if [ "$FAST" = true ]; then
-    RM_SAMPLES=24 OWN_SAMPLES=8 PPO_STEPS=2 RESPONSES=4 VALID_SAMPLES=4 RM_VALID=6
+    RM_SAMPLES=8 PPO_STEPS=2 RESPONSES=4 VALID_SAMPLES=4 RM_VALID=4 PLAIN=2 LENGTH=32 REPLY=160 VERDICT=160
     name=quickstart-fast
 fi
 RUN=$(realpath -m "${OUTPUT_DIR:-runs/$name}")
@@ -106,8 +106,8 @@ own_answers() {
     local split
     for split in train validation; do
         "$PYTHON" "$POLICY/Evaluation/infer_val.py" --model_path "$MODEL" \
-            --input_path "$RUN/data/$split.json" --sample_size "$OWN_SAMPLES" \
-            --temperature 0.7 --top_p 1 --max_new_tokens 56 \
+            --input_path "$RUN/data/$split.json" --sample_size 0 \
+            --temperature 0.7 --top_p 1 --max_new_tokens "$LENGTH" \
             --output_dir "$RUN/data" --output_name "${split}_own.json"
         "$PYTHON" "$ANNO/dual_feedback_annotation_RM.py" \
             --data_path "$RUN/data/${split}_own.json" \
@@ -116,8 +116,8 @@ own_answers() {
     done
 }
 more=()
-if [ "$ANNOTATOR" = human ]; then
-    stage own_answers "no answers of the model itself: nobody has marked them" true
+if [ "$ANNOTATOR" = human ] || [ "$FAST" = true ]; then
+    stage own_answers "no answers of the model itself (with --fast, or where people annotate)" true
 else
     stage own_answers "answers of the model itself, annotated likewise" own_answers
     more=(--more_data_path "$RUN/data/train_own_annotated.json"
@@ -130,7 +130,7 @@ stage reward_model "training the reward model" \
     LEARNING_RATE=1e-3 MICRO_BATCH=4 ACCUMULATION=2 TARGETS=all-linear LORA_DROPOUT=0 \
     EVAL_STEPS=0 SAVE_STEPS=20 \
     bash "$RM/deepspeed_train_slf5k.sh" --data_dir "$RUN/reward_model/data" \
-    --lr_scheduler_type linear --warmup_ratio 0.1 --lora_last_layers 12 --eval_samples 16 \
+    --lr_scheduler_type linear --warmup_ratio 0.1 --lora_last_layers 12 --eval_samples 4 \
     --max_train_samples "$RM_SAMPLES" --resume_from_checkpoint auto ${more[@]+"${more[@]}"}
 
 stage merge_reward_model "merging its adapter" \
@@ -139,7 +139,7 @@ stage merge_reward_model "merging its adapter" \
 stage infer_reward_model "judging the validation summaries" \
     "$PYTHON" "$RM/Evaluation/2_infer.py" --model_path "$RUN/reward_model/final_merge" \
     --data_path "$RUN/reward_model/data/slf5k_test.json" --max_samples "$RM_VALID" \
-    --unconstrained_samples 16 --batch_size 32 \
+    --unconstrained_samples "$PLAIN" --batch_size 32 --max_new_tokens "$VERDICT" \
     --output_path "$RUN/reward_model/inference.json"
 
 stage reward_model_metrics "measuring the reward model" \
@@ -150,7 +150,7 @@ stage reward_model_metrics "measuring the reward model" \
 answer() { # MODEL NAME
     "$PYTHON" "$POLICY/Evaluation/infer_val.py" --model_path "$1" --output_name "$2.json" \
         --input_path "$RUN/data/validation.json" --output_dir "$RUN/policy/result" \
-        --sample_size "$VALID_SAMPLES" --max_new_tokens 64 --temperature 0
+        --sample_size "$VALID_SAMPLES" --max_new_tokens $((LENGTH + 8)) --temperature 0
 }
 stage answers_before "answers before training" answer "$MODEL" before
 
@@ -160,10 +160,10 @@ stage ppo "PPO on span-level rewards" \
     VALID="$RUN/data/validation.json" OUTPUT="$RUN/policy" \
     LEARNING_RATE=2e-4 ADAFACTOR=false \
     BATCH_SIZE="$RESPONSES" MINI_BATCH_SIZE=4 ACCUMULATION=1 PPO_EPOCHS=2 \
-    STEPS="$PPO_STEPS" INIT_KL_COEF=0.05 KL_TARGET=6 OUTPUT_MAX_LENGTH=56 SAVE_FREQ=2 \
+    STEPS="$PPO_STEPS" INIT_KL_COEF=0.05 KL_TARGET=6 OUTPUT_MAX_LENGTH="$LENGTH" SAVE_FREQ=2 \
     bash "$POLICY/train_slf5k.sh" --lora_target_modules all-linear --lora_last_layers 12 \
     --kl_horizon 200 --temperature 0.7 \
-    --value_learning_rate 1e-3 --detach_value_steps 4 --reward_max_new_tokens 256 \
+    --value_learning_rate 1e-3 --detach_value_steps 4 --reward_max_new_tokens "$REPLY" \
     --save_total_limit 2 --resume_from_checkpoint auto
 
 stage merge_policy "merging the policy's adapter" \
@@ -174,7 +174,7 @@ stage answers_after "answers after training" answer "$RUN/policy/final_merge" af
 stage compare "before against after" \
     "$PYTHON" "$POLICY/Evaluation/metrics.py" --input_file "$RUN/policy/result/after.json" \
     --compare_file "$RUN/policy/result/before.json" --output_file "$RUN/policy/evaluation.json" \
-    --reward_model_name "$RUN/reward_model/final_merge"
+    --reward_model_name "$RUN/reward_model/final_merge" --reward_max_new_tokens "$VERDICT"
 
 stage report "writing the report" \
     "$PYTHON" -m text2grad.report --run_dir "$RUN/policy" --output_path "$RUN/report.html" \
