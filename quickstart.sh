@@ -48,10 +48,12 @@ command -v nvidia-smi > /dev/null || export DS_ACCELERATOR=cpu
 
 # What the embedded model on two cores can do in minutes; for larger models use the trees' shells,
 # whose defaults are the published values.
-RM_SAMPLES=344 PPO_STEPS=12 RESPONSES=8 VALID_SAMPLES=0 RM_VALID=96 PLAIN=16 LENGTH=56 REPLY=256 VERDICT=499
+RM_SAMPLES=344 PPO_STEPS=12 RESPONSES=8 VALID_SAMPLES=0 RM_VALID=96 PLAIN=16
+LENGTH=56 REPLY=256 VERDICT=499
 name=quickstart
 if [ "$FAST" = true ]; then
-    RM_SAMPLES=8 PPO_STEPS=2 RESPONSES=4 VALID_SAMPLES=4 RM_VALID=4 PLAIN=2 LENGTH=32 REPLY=160 VERDICT=160
+    RM_SAMPLES=8 PPO_STEPS=2 RESPONSES=4 VALID_SAMPLES=3 RM_VALID=3 PLAIN=0
+    LENGTH=32 REPLY=128 VERDICT=128
     name=quickstart-fast
 fi
 RUN=$(realpath -m "${OUTPUT_DIR:-runs/$name}")
