@@ -13,7 +13,7 @@ import select
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import mkdtemp
 from types import TracebackType
@@ -53,7 +53,7 @@ class Browser:
         command = f'exec "$@" 3<&{writes[0]} 4>&{reads[1]}'
         arguments = [path, *FLAGS.split(), f"--user-data-dir={self._profile}", "about:blank"]
         self._process = subprocess.Popen(
-            ["nice", "-n", "10", "bash", "-c", command, "bash", *arguments],
+            ["bash", "-c", command, "bash", *arguments],
             pass_fds=(writes[0], reads[1]),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -172,10 +172,15 @@ class Browser:
         return answer["result"]
 
     def _attach(self) -> None:
-        targets: Sequence[Mapping[str, Any]] = ()
-        while not any(target["type"] == "page" for target in targets):
+        until = time.monotonic() + TIMEOUT_SECONDS
+        pages: list[Mapping[str, Any]] = []
+        while not pages:
+            if time.monotonic() > until:
+                raise TimeoutError("Chromium opens no page")
+            time.sleep(0.02)
             targets = self.call("Target.getTargets")["targetInfos"]
-        page = next(target for target in targets if target["type"] == "page")
+            pages = [target for target in targets if target["type"] == "page"]
+        page = pages[0]
         attached = self.call("Target.attachToTarget", targetId=page["targetId"], flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):

@@ -182,7 +182,7 @@ def test_500_responses_open_in_under_a_second(browser, tmp_path):
     page = tmp_path / "big" / "report.html"
     assert page.stat().st_size < 4_000_000
     seconds = []
-    for _ in range(3):  # the best of three: another process may hold the processor
+    for _ in range(5):  # the best of five: another process may hold the processor
         browser.open(page)
         browser.wait("performance.getEntriesByType('paint').length > 0")
         painted, loaded = browser.value(
