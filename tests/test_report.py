@@ -282,6 +282,19 @@ def test_judged_file_is_cut_at_span_borders(tmp_path):
     assert "judged.json" in (tmp_path / "judged.html").read_text()
 
 
+def test_tokens_of_an_aligned_file_are_shown_as_they_are(tmp_path):
+    row = {"post": "p", "generated_summary": "one two", "good_spans": ["one"], "poor_spans": []}
+    aligned = {"tokens": ["o", "ne", " two"], "token_scores": [1.0, 1.0, 0.0]}
+    rewritten = {"tokens": ["ONE", " TWO"], "token_scores": [1.0, 0.0]}
+    rows = [{"id": "1", **row, **aligned}, {"id": "2", **row, **rewritten}]
+    data = read_judged(judged_file(tmp_path, rows), TASK, 0)
+    first, second = data.entries
+    assert (first["tokens"], first["values"]) == (["o", "ne", " two"], {"score": [1, 1, 0]})
+    assert first["quotes"][0]["tokens"] == [0, 2]
+    assert second["tokens"] == ["one", " two"], "tokens of another text are not the response's"
+    assert data.health["tokens"] == 3
+
+
 def test_judged_file_without_feedback(tmp_path):
     path = judged_file(tmp_path, [{"post": "p", "generated_summary": "one"}])
     with pytest.raises(UserError, match="no record has feedback"):

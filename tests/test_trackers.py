@@ -96,6 +96,13 @@ def test_tensorboard_gets_every_figure_of_every_step(make, tmp_path):
     assert scalars == pytest.approx(expected, rel=1e-6)
 
 
+def test_every_sampled_token_has_its_log_probability(make, tmp_path):
+    make(steps=1).train()
+    rows = rows_of(tmp_path / "run", "samples.jsonl")
+    assert rows
+    assert all(len(row["logp"]) == len(row["tokens"]) and max(row["logp"]) <= 0 for row in rows)
+
+
 def run_with_fake_wandb(tmp_path, tracker_kwargs):
     package, notes = tmp_path / "site" / "wandb", tmp_path / "notes"
     package.mkdir(parents=True)
