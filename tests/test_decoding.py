@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from grammar_walks import walk_budgets
 from reply_cases import RESPONSES, TARGETS, TASK, TOKENIZERS
 from tiny import tiny_llama
 
@@ -87,24 +88,7 @@ def test_no_state_and_budget_is_a_dead_end(table):
     task = replace(TASK, max_critique_chars=3, max_quotes=2, max_quote_chars=6)
     grammar = ReplyGrammar(task, 'a "é"')
     letters = set('{}[],:. abn\\"é'.encode())
-    tokens = [i for i, piece in enumerate(table.pieces) if piece and set(piece) <= letters]
-    smallest = grammar.shortest_exit(grammar.initial, table.cost)
-    walks = {(grammar.initial, smallest + extra) for extra in range(12)}
-    seen = set(walks)
-    while walks:
-        state, left = walks.pop()
-        if grammar.closed(state):
-            continue
-        if literal := grammar.forced(state):
-            after = [(grammar.advance(state, literal), left - table.cost(literal))]
-        else:
-            after = [(table.admit(grammar, state, token, left - 1), left - 1) for token in tokens]
-        after = {(state, left) for state, left in after if state is not None}
-        assert after, (state, left)
-        assert all(left >= 0 for _, left in after)
-        walks |= after - seen
-        seen |= after
-    assert len(seen) > 300
+    assert len(walk_budgets(grammar, table, letters, 12)) > 300
 
 
 def test_a_quote_is_opened_only_if_it_can_be_finished(table):

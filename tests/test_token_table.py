@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from grammar_walks import check_split
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reply_cases import TARGETS, TASK, TOKENIZERS, feedback
@@ -26,22 +27,7 @@ def test_targets_are_split_as_decoding_splits_them(table):
     for response, wanted in TARGETS:
         target = target_json(wanted, TASK)
         grammar = ReplyGrammar(TASK, response)
-        ids = encode_target(target, table, grammar)
-        assert b"".join(table.pieces[i] for i in ids) == target.encode()
-        state, rest = grammar.initial, ids
-        while rest:
-            literal = grammar.forced(state)
-            split = table.encode_forced(literal) if literal else rest[:1]
-            assert rest[: len(split)] == list(split)
-            rest = rest[len(split) :]
-            # The way out is counted in single bytes, so a few more tokens than needed.
-            state = (
-                grammar.advance(state, literal)
-                if literal
-                else table.admit(grammar, state, split[0], len(rest) + 10)
-            )
-            assert state is not None
-        assert grammar.closed(state)
+        check_split(target, table, grammar)
 
 
 def test_a_target_merges_across_the_border_of_its_strings():

@@ -2,11 +2,11 @@
 
 import itertools
 import json
-from collections import defaultdict, deque
 from dataclasses import replace
 
 import pytest
 import torch
+from grammar_walks import check_split, walk_budgets, walk_states
 from reply_cases import RESPONSES, TASK, TOKENIZERS
 from tiny import tiny_llama
 
@@ -14,7 +14,7 @@ from text2grad.critique_grammar import ALL_BYTES, Critique, Done
 from text2grad.decoding import constrained_generate
 from text2grad.parsing import parse_reply, word_target_json
 from text2grad.schema import Feedback, Span, UserError
-from text2grad.token_table import TokenTable, encode_target
+from text2grad.token_table import TokenTable
 from text2grad.word_grammar import Score, WordGrammar
 from text2grad.word_scores import words_of
 
@@ -128,33 +128,9 @@ def test_no_state_is_a_dead_end_and_the_shortest_exit_is_exact(task, response):
     task = replace(task, critique_keys=("k",), max_critique_chars=2)
     grammar = WordGrammar(task, response)
     in_critique = b'." \\n\xc3\xa9'  # test_grammar.py enumerates the critique itself
-    came_from, ends, queue = defaultdict(set), [], deque([grammar.initial])
-    seen = {grammar.initial}
-    while queue:
-        state = queue.popleft()
-        if grammar.closed(state):
-            ends.append(state)
-        for byte in in_critique if isinstance(state, Critique) else range(256):
-            after = grammar.advance(state, bytes([byte]))
-            if after is None:
-                continue
-            assert byte in grammar.next_bytes(state)
-            came_from[after].add(state)
-            if after not in seen:
-                seen.add(after)
-                queue.append(after)
+    every = range(256)
+    _, ends = walk_states(grammar, lambda s: in_critique if isinstance(s, Critique) else every)
     assert ends == [Done()]
-    # An independent distance: breadth first, backwards from the end.
-    distance, queue = dict.fromkeys(ends, 0), deque(ends)
-    while queue:
-        state = queue.popleft()
-        for before in came_from[state] - distance.keys():
-            distance[before] = distance[state] + 1
-            queue.append(before)
-    assert distance.keys() == seen
-    for state in seen:
-        assert grammar.shortest_exit(state) == distance[state] <= grammar.longest_exit
-        assert grammar.closed(grammar.advance(state, grammar.exit_path(state)))
 
 
 def test_the_way_out_costs_what_its_literals_cost():
@@ -211,24 +187,7 @@ def test_no_state_and_budget_is_a_dead_end(table):
     """All states and budgets that tokens of a small alphabet can reach, not a sample."""
     grammar = WordGrammar(replace(TASK, max_critique_chars=3), "a é, n")
     letters = set('{}[],:. abn01-\\"é'.encode())
-    tokens = [i for i, piece in enumerate(table.pieces) if piece and set(piece) <= letters]
-    smallest = grammar.shortest_exit(grammar.initial, table.cost)
-    walks = {(grammar.initial, smallest + extra) for extra in range(6)}
-    seen = set(walks)
-    while walks:
-        state, left = walks.pop()
-        if grammar.closed(state):
-            continue
-        if literal := grammar.forced(state):
-            after = [(grammar.advance(state, literal), left - table.cost(literal))]
-        else:
-            after = [(table.admit(grammar, state, token, left - 1), left - 1) for token in tokens]
-        after = {(state, left) for state, left in after if state is not None}
-        assert after, (state, left)
-        assert all(left >= 0 for _, left in after)
-        walks |= after - seen
-        seen |= after
-    assert len(seen) > 100
+    assert len(walk_budgets(grammar, table, letters, 6)) > 100
 
 
 def test_forced_words_are_not_decoded_one_by_one(table):
@@ -247,18 +206,4 @@ def test_targets_are_split_as_decoding_splits_them(table):
         spans = (Span(response[:6], "good", 0, 6), Span(response[9:], "poor", 9, len(response)))
         target = word_target_json(Feedback('He said "no".', spans), response, TASK)
         grammar = WordGrammar(TASK, response)
-        ids = encode_target(target, table, grammar)
-        assert b"".join(table.pieces[i] for i in ids) == target.encode()
-        state, rest = grammar.initial, ids
-        while rest:
-            literal = grammar.forced(state)
-            split = table.encode_forced(literal) if literal else rest[:1]
-            assert rest[: len(split)] == list(split)
-            rest = rest[len(split) :]
-            state = (
-                grammar.advance(state, literal)
-                if literal
-                else table.admit(grammar, state, split[0], len(rest) + 10)
-            )
-            assert state is not None
-        assert grammar.closed(state)
+        check_split(target, table, grammar)
