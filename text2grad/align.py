@@ -26,11 +26,11 @@ from text2grad.alignment import (
 from text2grad.config import launch
 from text2grad.files import check_writable, write_rows
 from text2grad.records import read_records
-from text2grad.schema import Feedback, FieldNames, Record, Span, Unparseable, UserError
+from text2grad.schema import MATCHES, Feedback, FieldNames, Record, Span, Unparseable, UserError
 from text2grad.tables import text_table
 from text2grad.tasks import TaskSpec, get_task
 
-KINDS = ("exact", "normalised", "fuzzy", "unmatched", "ambiguous")
+KINDS = (*MATCHES, "ambiguous")
 
 
 @dataclass(frozen=True)

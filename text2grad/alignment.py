@@ -17,7 +17,7 @@ from itertools import accumulate
 from typing import Any, Literal
 
 from text2grad.locate import locate_spans
-from text2grad.schema import Span
+from text2grad.schema import MATCHES, Span
 from text2grad.tasks.spec import TaskSpec
 
 __all__ = [
@@ -209,11 +209,10 @@ def match_statistics(
                 inside[span.start : span.end] = b"\1" * (span.end - span.start)
         visible = [flag for flag, char in zip(inside, response, strict=True) if not char.isspace()]
         marked, total = marked + sum(visible), total + len(visible)
-    kinds = ("exact", "normalised", "fuzzy", "unmatched")
     return {
         "n_responses": len(responses),
         "n_spans": len(spans),
-        **{kind: matches[kind] for kind in kinds},
+        **{kind: matches[kind] for kind in MATCHES},
         "ambiguous": ambiguous,
         "without_spans": sum(not group for group in located),
         "labels": dict(Counter(span.label for span in spans)),

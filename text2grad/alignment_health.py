@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from text2grad.alignment import match_statistics
-from text2grad.schema import Span
+from text2grad.schema import MATCHES, Span
 
-KINDS = ("exact", "normalised", "fuzzy", "unmatched")
 _BROKEN = "\ufffd"
 
 Places = list[tuple[int, int]]
@@ -58,7 +57,7 @@ def alignment_health(judged: Sequence[LocatedQuotes]) -> dict[str, Any]:
     statistics = match_statistics([one.spans for one in read], [one.response for one in read])
     return statistics | {
         "labels": {
-            label: {kind: counts[kind] for kind in (*KINDS, "ambiguous")}
+            label: {kind: counts[kind] for kind in (*MATCHES, "ambiguous")}
             for label, counts in labels.items()
         },
         "n_unreadable": reasons.total(),

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from text2grad.replies import RUNGS, ReadObject, plain_fields, plain_key, read_object
-from text2grad.schema import Feedback, Match, Span, Unparseable
+from text2grad.schema import MATCHES, Feedback, Span, Unparseable
 from text2grad.tasks.spec import TaskSpec
 from text2grad.word_scores import WORD_SCORES_KEY, Unreadable, word_scores, word_spans
 
@@ -26,7 +26,6 @@ __all__ = [
 
 REASONING_KEYS = ("reasoning", "chain_of_thought", "thinking")
 CONTAINERS = ("annotations", "analysis", "spans")
-MATCHES: tuple[Match, ...] = ("exact", "normalised", "fuzzy", "unmatched")
 
 
 def reasons(task: TaskSpec) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from statistics import mean
 from typing import Any
 
 from text2grad.alignment import match_statistics
-from text2grad.schema import Feedback, Record, Unparseable
+from text2grad.schema import MATCHES, Feedback, Record, Unparseable
 from text2grad.tables import text_table
 from text2grad.tasks import TaskSpec
 
@@ -64,7 +64,7 @@ def quality_table(quality: dict[str, Any]) -> str:
     rows += [(f"  failed: {reason}", n) for reason, n in quality["failed"].items()]
     rows += [(f"  repaired: {rung}", n) for rung, n in quality["repairs"].items() if rung != "none"]
     rows += [("quotes", quality["n_spans"])]
-    rows += [(f"  {kind}", quality[kind]) for kind in ("exact", "normalised", "fuzzy", "unmatched")]
+    rows += [(f"  {kind}", quality[kind]) for kind in MATCHES]
     rows += [
         ("unmatched rate", f"{quality['unmatched_rate']:.1%}"),
         ("ambiguous", f"{quality['ambiguous']} ({quality['ambiguous_rate']:.1%})"),

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from text2grad.alignment_health import KINDS
 from text2grad.charts import Chart, Series, area_chart, interval_chart, line_chart, share_bar
 from text2grad.files import Row
 from text2grad.report_data import ReportData
+from text2grad.schema import MATCHES
 from text2grad.summary_quality import LOWER_IS_BETTER
 from text2grad.trends import column, ends, known
 from text2grad.wording import NAMES, decimals, mended, number, pretty, signed
@@ -208,10 +208,10 @@ def health_view(health: Mapping[str, Any]) -> dict[str, Any]:
             )
         )
     return {
-        "bar": share_bar("Quotes by how they were found", [(k, health[k]) for k in KINDS]),
-        "kinds": [(k, f"{health[k]:,}", f"{health[k] / max(total, 1):.1%}") for k in KINDS],
+        "bar": share_bar("Quotes by how they were found", [(k, health[k]) for k in MATCHES]),
+        "kinds": [(k, f"{health[k]:,}", f"{health[k] / max(total, 1):.1%}") for k in MATCHES],
         "labels": [
-            (pretty(label), [f"{sum(counts[k] for k in KINDS):,}", *map(number, counts.values())])
+            (pretty(label), [f"{sum(counts[k] for k in MATCHES):,}", *map(number, counts.values())])
             for label, counts in health["labels"].items()
         ],
         "facts": facts,

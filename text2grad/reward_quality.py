@@ -33,7 +33,7 @@ from text2grad.baselines import (
     CritiqueBaseline,
     spans_of_labels,
 )
-from text2grad.schema import Feedback, Record, Span, Unparseable, UserError
+from text2grad.schema import MATCHES, Feedback, Record, Span, Unparseable, UserError
 from text2grad.tasks import TaskSpec
 
 REWARD_MODEL = "reward_model"
@@ -230,10 +230,9 @@ def _parse_counts(cases: Sequence[Case]) -> dict[str, Any]:
 
 def _quote_counts(spans: Sequence[Span]) -> dict[str, Any]:
     kinds = Counter(span.match or "unmatched" for span in spans)
-    names = ("exact", "normalised", "fuzzy", "unmatched")
     return {
         "quotes": len(spans),
-        **{name: kinds[name] for name in names},
+        **{name: kinds[name] for name in MATCHES},
         "unmatched_rate": kinds["unmatched"] / len(spans) if spans else None,
     }
 

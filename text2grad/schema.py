@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Match = Literal["exact", "normalised", "fuzzy", "unmatched"]
+MATCHES: tuple[Match, ...] = get_args(Match)
 
 
 class UserError(Exception):
