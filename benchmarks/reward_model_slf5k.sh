@@ -5,7 +5,7 @@
 #
 #     bash benchmarks/reward_model_slf5k.sh
 #     DATA_PATH=records.json PREPARE="--fields.prompt question+passages --fields.response prediction
-#         --fields.reference gold --valid_fraction 0.2" ANNOTATOR=human OWN_ANSWERS=false \
+#         --fields.reference gold --valid_fraction 0.2" ANNOTATOR=human OWN_ANSWERS=0 \
 #         PROMPT_TOKENS=360 OUTPUT=runs/reward_model_qa bash benchmarks/reward_model_slf5k.sh
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -16,8 +16,9 @@ OUTPUT=$(realpath -m "${OUTPUT:-runs/reward_model_slf5k}")
 DATA_PATH=$(realpath -m "${DATA_PATH:-RM_Data_Anno/SLF5K/sample}")
 PREPARE=${PREPARE:---candidates all}
 ANNOTATOR=${ANNOTATOR:-reference}
-OWN_ANSWERS=${OWN_ANSWERS:-true}
+OWN_ANSWERS=${OWN_ANSWERS:-2} # to each training post; 0: none
 PROMPT_TOKENS=${PROMPT_TOKENS:-900}
+TARGET_FORMAT=${TARGET_FORMAT:-spans}
 EPOCHS=${EPOCHS:-3}
 LEARNING_RATE=${LEARNING_RATE:-1e-3}
 LAST_LAYERS=${LAST_LAYERS:-12}
@@ -38,28 +39,33 @@ annotate() { # SPLIT FILE FLAGS...
 
 # shellcheck disable=SC2086  # PREPARE is a list of words
 "$PYTHON" "$ANNO/prepare_data.py" --data_path "$DATA_PATH" --output_dir "$OUTPUT/data" $PREPARE
+own_answers() { # SPLIT SEED: appends to `own`
+    "$PYTHON" "$POLICY/Evaluation/infer_val.py" --model_path "$MODEL" --seed "$2" \
+        --input_path "$OUTPUT/data/$1.json" --sample_size 0 --temperature 0.7 --top_p 1 \
+        --prompt_max_length "$PROMPT_TOKENS" --max_new_tokens 56 \
+        --output_dir "$OUTPUT/data" --output_name "$1_own_$2.json"
+    annotate "$1_own_$2" "$OUTPUT/data/$1_own_$2.json"
+    own+=("$OUTPUT/data/$1_own_$2_annotated.json")
+}
+annotate train "$OUTPUT/data/train.json"
+annotate validation "$OUTPUT/data/validation.json"
 more=()
-for split in train validation; do
-    annotate "$split" "$OUTPUT/data/$split.json"
-    if [ "$OWN_ANSWERS" = true ]; then
-        "$PYTHON" "$POLICY/Evaluation/infer_val.py" --model_path "$MODEL" \
-            --input_path "$OUTPUT/data/$split.json" --sample_size 0 --temperature 0.7 --top_p 1 \
-            --prompt_max_length "$PROMPT_TOKENS" --max_new_tokens 56 \
-            --output_dir "$OUTPUT/data" --output_name "${split}_own.json"
-        annotate "${split}_own" "$OUTPUT/data/${split}_own.json"
-    fi
-done
-if [ "$OWN_ANSWERS" = true ]; then
-    more=(--more_data_path "$OUTPUT/data/train_own_annotated.json"
-        --more_valid_data_path "$OUTPUT/data/validation_own_annotated.json")
+if [ "$OWN_ANSWERS" -gt 0 ]; then
+    own=()
+    for seed in $(seq "$OWN_ANSWERS"); do own_answers train "$seed"; done
+    more+=(--more_data_path "${own[@]}")
+    own=()
+    own_answers validation 1
+    more+=(--more_valid_data_path "${own[@]}")
 fi
 
 env MODEL="$MODEL" DATA="$OUTPUT/data/train_annotated.json" \
     VALID="$OUTPUT/data/validation_annotated.json" \
     OUTPUT="$OUTPUT" EPOCHS="$EPOCHS" LEARNING_RATE="$LEARNING_RATE" MICRO_BATCH=4 ACCUMULATION=2 \
     TARGETS=all-linear LORA_DROPOUT=0 EVAL_STEPS=0 SAVE_STEPS=50 \
-    bash "$RM/deepspeed_train_slf5k.sh" --data_dir "$OUTPUT/split" --lr_scheduler_type linear \
-    --warmup_ratio 0.1 --lora_last_layers "$LAST_LAYERS" --eval_samples 32 \
+    bash "$RM/deepspeed_train_slf5k.sh" --data_dir "$OUTPUT/split" \
+    --target_format "$TARGET_FORMAT" --lr_scheduler_type linear --warmup_ratio 0.1 \
+    --lora_last_layers "$LAST_LAYERS" --eval_samples 32 \
     --prompt_max_length "$PROMPT_TOKENS" --resume_from_checkpoint auto ${more[@]+"${more[@]}"}
 "$PYTHON" "$RM/Evaluation/1_merge_lora.py" --lora_model "$OUTPUT/final" --dtype bf16
 "$PYTHON" "$RM/Evaluation/2_infer.py" --model_path "$OUTPUT/final_merge" --batch_size 32 \

@@ -110,14 +110,16 @@ def _annotated(args: RewardTrainConfig, task: TaskSpec, path: str, flag: str) ->
     return records
 
 
-def _more(args: RewardTrainConfig, task: TaskSpec, path: str, flag: str) -> list[Record]:
-    """Records of a second file, whose name joins their ids: the same prompts have the same ids."""
-    records = _annotated(args, task, path, flag) if path else []
-    names = [f"{record.id}-{Path(path).stem}" for record in records]
-    return [
-        replace(record, id=name, fields={**record.fields, "id": name})
-        for record, name in zip(records, names, strict=True)
-    ]
+def _more(
+    args: RewardTrainConfig, task: TaskSpec, paths: Sequence[str], flag: str
+) -> list[Record]:
+    """Records of more files, whose names join their ids: the same prompts have the same ids."""
+    found = []
+    for path in paths:
+        for record in _annotated(args, task, path, flag):
+            name = f"{record.id}-{Path(path).stem}"
+            found.append(replace(record, id=name, fields={**record.fields, "id": name}))
+    return found
 
 
 def check_feedback(records: Sequence[Record], flag: str) -> None:

@@ -22,9 +22,9 @@ class RewardTrainConfig(AdapterTrainConfig):
     """annotated records"""
     valid_data_path: str = "../../RM_Data_Anno/SLF5K/data/validation_annotated.json"
     """annotated validation records; "" holds out --valid_fraction of the prompts"""
-    more_data_path: str = ""
-    """more annotated records, for example of the policy's own answers"""
-    more_valid_data_path: str = ""
+    more_data_path: tuple[str, ...] = ()
+    """files with more annotated records, for example of the policy's own answers"""
+    more_valid_data_path: tuple[str, ...] = ()
     """likewise for validation"""
     valid_fraction: float = 0.1
     """share of prompts held out when there is no validation file"""
