@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A reward model trained for longer than the quick run's, on the sample posts; at most an hour on
-# two cores with the embedded model. Beside the summaries of the data it learns from the policy's
+# two cores with the embedded model; a run that was stopped goes on. Beside the summaries of the data it learns from the policy's
 # own answers, annotated by the same annotator: those are what it will judge in PPO.
 #
 #     bash benchmarks/reward_model_slf5k.sh
@@ -40,12 +40,13 @@ annotate() { # SPLIT FILE FLAGS...
 # shellcheck disable=SC2086  # PREPARE is a list of words
 "$PYTHON" "$ANNO/prepare_data.py" --data_path "$DATA_PATH" --output_dir "$OUTPUT/data" $PREPARE
 own_answers() { # SPLIT SEED: appends to `own`
-    "$PYTHON" "$POLICY/Evaluation/infer_val.py" --model_path "$MODEL" --seed "$2" \
-        --input_path "$OUTPUT/data/$1.json" --sample_size 0 --temperature 0.7 --top_p 1 \
-        --prompt_max_length "$PROMPT_TOKENS" --max_new_tokens 56 \
+    local file=$OUTPUT/data/$1_own_$2
+    [ -f "${file}_annotated.json" ] || "$PYTHON" "$POLICY/Evaluation/infer_val.py" \
+        --model_path "$MODEL" --seed "$2" --input_path "$OUTPUT/data/$1.json" --sample_size 0 \
+        --temperature 0.7 --top_p 1 --prompt_max_length "$PROMPT_TOKENS" --max_new_tokens 56 \
         --output_dir "$OUTPUT/data" --output_name "$1_own_$2.json"
-    annotate "$1_own_$2" "$OUTPUT/data/$1_own_$2.json"
-    own+=("$OUTPUT/data/$1_own_$2_annotated.json")
+    annotate "$1_own_$2" "$file.json"
+    own+=("${file}_annotated.json")
 }
 annotate train "$OUTPUT/data/train.json"
 annotate validation "$OUTPUT/data/validation.json"
