@@ -103,6 +103,25 @@ def test_both_prompts_of_a_task_have_the_same_slots(task):
     assert task.prompt_template("reward_model_word_scores").slots == slots
 
 
+# -- a run goes on in the format it was begun with
+
+
+@pytest.mark.parametrize("folder", ["its own", "another"])
+def test_a_run_cannot_go_on_in_another_format(base, trained, tmp_path, folder):
+    own, state = folder == "its own", trained / "trainer" / "checkpoint-2"
+    args = train_flags(
+        base,
+        tmp_path,
+        target_format="spans",
+        output_dir=str(trained if own else tmp_path / "other"),
+        resume_from_checkpoint="auto" if own else str(state),
+    )
+    with pytest.raises(
+        UserError, match=f"^--target_format spans: {trained} was written with word_scores, which a"
+    ):
+        train_reward_model(args)
+
+
 # -- the folder says what the model writes
 
 

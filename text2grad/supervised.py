@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from trl import SFTTrainer
 
 from text2grad.files import write_json
 from text2grad.models import add_lora, check_context, load_model, replace_folder
+from text2grad.report_data import read_object
 from text2grad.run_folder import check_same_flags
 from text2grad.schema import Record, UserError
 from text2grad.target_formats import write_facts
@@ -200,14 +200,15 @@ def check_resume(args: AdapterTrainConfig) -> None:
             f"--deepspeed {args.deepspeed}: DeepSpeed is not installed; run bash env.sh, or leave "
             "the flag out (GPUS=0 for the shell)"
         )
-    begun = Path(args.output_dir) / "config.json"
-    if _state_to_resume(Path(args.output_dir), args.resume_from_checkpoint) and begun.exists():
+    state = _state_to_resume(Path(args.output_dir), args.resume_from_checkpoint)
+    if state:
+        begun = Path(state).resolve().parent.parent  # RUN/trainer/checkpoint-STEP
         names = """task base_model base_model_name target_format lora_r lora_alpha
             lora_target_modules lora_last_layers learning_rate per_device_train_batch_size
             gradient_accumulation_steps seed"""
         flags = {name: getattr(args, name) for name in names.split() if hasattr(args, name)}
-        saved = json.loads(begun.read_text(encoding="utf-8"))["flags"]
-        check_same_flags(begun.parent, saved, flags)
+        saved = read_object(begun / "config.json", "--resume_from_checkpoint").get("flags") or {}
+        check_same_flags(begun, saved, flags)
 
 
 def _last_rows(trainer: TargetTrainer) -> dict[str, Any]:
