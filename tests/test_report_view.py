@@ -81,7 +81,8 @@ def test_change_rows_colour_only_clear_changes():
         ({"kl": 13.0}, "far above --kl_target 6"),
         ({"score": -3.0}, "The score did not rise"),
         ({"explained_variance": -0.5}, "explains less than a constant"),
-        ({"response_tokens": 90.0}, "from 40 to 90 tokens"),
+        ({"response_tokens": 90.0}, "from 40 to 90 tokens: read some, the score may reward"),
+        ({"response_tokens": 15.0}, "from 40 to 15 tokens: read some, the policy may say less"),
         ({"value_error": float("inf")}, "Not finite in some steps: value_error"),
     ],
 )

@@ -66,6 +66,7 @@ PROVOKED = {
     "max_removed_mass": lambda row, i: {"removed_mass": 0.45},
     "max_reward_swing": lambda row, i: {"reward": row["reward"] + 6 * (-1) ** i},
     "max_length_growth": lambda row, i: {"response_tokens": 80.0},
+    "min_length_growth": lambda row, i: {"response_tokens": 20.0},
     "max_kl_ratio": lambda row, i: {"kl": 20.0},
 }
 
@@ -102,6 +103,31 @@ def test_the_message_names_figure_bound_flag_and_what_to_look_at():
         "share of unmatched quotes 0.125 over 8 steps, above --max_unmatched_rate 0.05: they earn "
         'nothing; look at spans with "match": "unmatched" in samples.jsonl'
     ]
+
+
+def silenced(row, number):
+    """Each step says a little less, and what it says is poor but for one word."""
+    left = 45 - 2 * max(0, number - 8)
+    return {"response_tokens": left, "positive_share": 0.1 * row["coverage"]}
+
+
+def test_a_policy_that_falls_silent_under_blame_is_told_what_to_look_at():
+    rows = [row | silenced(row, i) for i, row in enumerate(healthy(24))]
+    ((step, text),) = [(i, text) for i, found in enumerate(warnings_of(rows)) for text in found]
+    # eight lengths from 35 down to 21 are 28 on average, 0.62 of 45; the next 26, 0.58
+    assert step == 21
+    assert text == (
+        "length of the responses against the first steps 0.578 over 8 steps, below "
+        "--min_length_growth 0.6: a policy may say less to earn less blame; see in samples.jsonl "
+        "whether nearly all labels are poor, and in metrics.jsonl negative_share and "
+        "response_tokens_min; raise --init_kl_coef, or compare with --credit_assignment scalar"
+    )
+
+
+def test_a_policy_that_learns_to_be_brief_is_left_alone():
+    """From 45 to 29 tokens on average: 0.64 of the first steps at the least."""
+    rows = [row | {"response_tokens": 45 - 16 * i / 99} for i, row in enumerate(healthy(100))]
+    assert not any(warnings_of(rows))
 
 
 def test_a_figure_around_its_bound_is_one_episode():

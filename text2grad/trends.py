@@ -87,9 +87,13 @@ def _trend_warnings(steps: Sequence[Row]) -> list[str]:
     if variance and variance[1] < 0:
         found.append("The value head explains less than a constant would (explained variance < 0).")
     if length and not 1 / LENGTH_CHANGE < length[1] / max(length[0], 1e-9) < LENGTH_CHANGE:
+        why = (
+            "the score may reward length alone"
+            if length[1] > length[0]
+            else "the policy may say less to earn less blame"
+        )
         found.append(
-            f"Responses went from {length[0]:.0f} to {length[1]:.0f} tokens: read some, the score "
-            "may reward length alone."
+            f"Responses went from {length[0]:.0f} to {length[1]:.0f} tokens: read some, {why}."
         )
     broken = sorted(
         {

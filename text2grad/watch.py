@@ -91,6 +91,14 @@ BOUNDS = (
         "or try --length_weight true",
     ),
     Bound(
+        "min_length_growth",
+        "length_growth",
+        "length of the responses against the first steps",
+        "a policy may say less to earn less blame; see in samples.jsonl whether nearly all labels "
+        "are poor, and in metrics.jsonl negative_share and response_tokens_min; raise "
+        "--init_kl_coef, or compare with --credit_assignment scalar",
+    ),
+    Bound(
         "max_kl_ratio",
         "kl_ratio",
         "KL in multiples of --kl_target",

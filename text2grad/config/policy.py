@@ -156,6 +156,8 @@ class PolicyConfig:
     the sampling of a batch explains"""
     max_length_growth: float = 1.5
     """length of the responses against the first --watch_steps steps"""
+    min_length_growth: float = 0.6
+    """likewise, for responses that shrink"""
     max_kl_ratio: float = 2.0
     """KL against --kl_target"""
     # credit
@@ -245,7 +247,7 @@ class PolicyConfig:
         above(self, 0, "max_grad_norm")
         fraction(self, "gamma", "lam", "max_unparseable_share", "max_unmatched_rate")
         fraction(self, "min_coverage", "max_coverage", "max_sign_share")
-        fraction(self, "max_rejected_share", "max_removed_mass")
+        fraction(self, "max_rejected_share", "max_removed_mass", "min_length_growth")
         at_least(self, 4, "watch_steps")
         above(self, 0, "max_reward_swing", "max_length_growth", "max_kl_ratio")
         if self.require_rm_gate and not self.reward_model_metrics:
