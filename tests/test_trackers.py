@@ -42,11 +42,12 @@ def init(project=None, mode="online", dir=None):
 PROGRAM = """
 import sys
 from policy_runs import config
-from text2grad.devices import start_accelerator, tracked_figures
+from text2grad.devices import start_accelerator, start_tracker, tracked_figures
 from text2grad.schema import UserError
 try:
-    flags = {"log_with": "wandb", "tracker_kwargs": sys.argv[2]}
-    run = start_accelerator(config("m", "d", sys.argv[1], **flags))
+    args = config("m", "d", sys.argv[1], log_with="wandb", tracker_kwargs=sys.argv[2])
+    run = start_accelerator(args)
+    start_tracker(run, args, 0)
 except UserError as error:
     sys.exit(f"error: {error}")
 run.log(tracked_figures({"step": 3, "kl": 0.5}), step=3)
@@ -67,33 +68,67 @@ def test_names_at_the_tracker():
 
 
 def tensorboard_scalars(folder):
-    """{(name, step): value} of every event file below a folder."""
-    from tensorboardX.proto.event_pb2 import Event
+    """{(name, step): values} of the event files below a folder, as TensorBoard reads them.
+
+    It reads them in the order of their names, and the start of a session at a step hides all that
+    was written before for this step or later ones.
+    """
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
 
     found = {}
-    for path in Path(folder).rglob("events.out.tfevents.*"):
+    for path in sorted(Path(folder).rglob("events.out.tfevents.*")):
         data, at = path.read_bytes(), 0
         while at < len(data):
             # a record: length (8 bytes), its checksum (4), the message, its checksum (4)
             size = int.from_bytes(data[at : at + 8], "little")
             event = Event.FromString(data[at + 12 : at + 12 + size])
             at += size + 16
-            found |= {(one.tag, event.step): one.simple_value for one in event.summary.value}
+            if event.session_log.status == SessionLog.START:
+                found = {place: seen for place, seen in found.items() if place[1] < event.step}
+            for one in event.summary.value:
+                found.setdefault((one.tag, event.step), []).append(one.simple_value)
     return found
+
+
+def figures_of(folder):
+    """{(name, step): values} of `metrics.jsonl`."""
+    return {
+        (name, row["step"]): [pytest.approx(value, rel=1e-6)]
+        for row in rows_of(folder)
+        for name, value in tracked_figures(row).items()
+    }
 
 
 def test_tensorboard_gets_every_figure_of_every_step(make, tmp_path):
     made = make(log_with="tensorboard", project_name="mine")
     made.train()
     assert list((tmp_path / "run" / "mine").glob("events.out.tfevents.*"))
-    scalars = tensorboard_scalars(tmp_path / "run")
-    rows = rows_of(tmp_path / "run")
-    expected = {
-        (name, row["step"]): value for row in rows for name, value in tracked_figures(row).items()
-    }
-    assert len(rows) == 2
+    scalars, expected = tensorboard_scalars(tmp_path / "run"), figures_of(tmp_path / "run")
     assert {("train/kl", 1), ("seconds/update", 2)} <= set(expected)
-    assert scalars == pytest.approx(expected, rel=1e-6)
+    assert scalars == expected
+
+
+def test_a_resumed_run_has_each_step_once(make):
+    """One step past its checkpoint the run stops; that step is done again, with other seconds."""
+    flags = {"steps": 3, "save_freq": 1, "log_with": "tensorboard"}
+    killed = make(**flags)
+    save = killed.save
+
+    def save_or_die(valid_score=None):
+        if killed.step_number == 2:
+            raise RuntimeError("killed")
+        save(valid_score)
+
+    killed.save = save_or_die
+    with pytest.raises(RuntimeError, match="killed"):
+        killed.train()
+    (written,) = killed.output_dir.rglob("events.out.tfevents.*")
+    written.rename(written.with_name("events.out.tfevents.1"))  # names have whole seconds
+    assert {step for _, step in tensorboard_scalars(killed.output_dir)} == {1, 2}
+    resumed = make(resume_from_checkpoint="auto", **flags)
+    resumed.train()
+    assert [row["step"] for row in rows_of(resumed.output_dir)] == [1, 2, 3]
+    assert tensorboard_scalars(resumed.output_dir) == figures_of(resumed.output_dir)
 
 
 def test_every_sampled_token_has_its_log_probability(make, tmp_path):

@@ -21,7 +21,7 @@ GROUPS = ("tokens_per_second", "seconds", "valid")
 
 
 def start_accelerator(args: PolicyConfig) -> Accelerator:
-    """Devices and processes, and the tracker asked for.
+    """Devices and processes; the tracker asked for is opened by `start_tracker`.
 
     Mixed precision stays off whatever the launcher says: under autocast the updated policy would
     be computed otherwise than the one that was sampled, and the first ratio would not be 1.
@@ -33,7 +33,10 @@ def start_accelerator(args: PolicyConfig) -> Accelerator:
     if args.log_with == "none":
         accelerator = Accelerator(mixed_precision="no")
     else:
-        accelerator = _with_tracker(args)
+        _tracker_arguments(args)
+        accelerator = Accelerator(
+            log_with=args.log_with, project_dir=args.output_dir, mixed_precision="no"
+        )
     update = args.mini_batch_size * args.gradient_accumulation_steps
     processes = accelerator.num_processes
     if args.batch_size % (update * processes):
@@ -43,6 +46,36 @@ def start_accelerator(args: PolicyConfig) -> Accelerator:
             f"{args.gradient_accumulation_steps} times {processes} processes"
         )
     return accelerator
+
+
+def start_tracker(accelerator: Accelerator, args: PolicyConfig, step: int) -> None:
+    """Open the tracker that `--log_with` asks for.
+
+    Args:
+        accelerator: made by `start_accelerator` for the same flags.
+        args: log_with, project_name, tracker_kwargs, output_dir.
+        step: the last one that is done. What TensorBoard has of later ones, by a run that stopped
+            past its last checkpoint, is hidden there: they are written again.
+
+    Raises:
+        UserError: the tracker refuses.
+    """
+    if args.log_with == "none":
+        return
+    more = _tracker_arguments(args)
+    flags = None  # TensorBoard would show them as a run of their own; they are in config.json
+    if args.log_with == "wandb":
+        flags, more = resolved_flags(args), {"dir": args.output_dir, **more}
+    else:
+        more = {"purge_step": step + 1, **more}
+    try:
+        accelerator.init_trackers(args.project_name, flags, {args.log_with: more})
+    except Exception as error:  # the tracker's own: no key, no network, unknown arguments
+        reason = " ".join(str(error).split()).rstrip(".")
+        hint = '; --tracker_kwargs \'{"mode": "offline"}\' needs neither key nor network'
+        raise UserError(
+            f"--log_with {args.log_with}: {reason}{hint if args.log_with == 'wandb' else ''}"
+        ) from error
 
 
 def tracked_figures(row: Mapping[str, Any]) -> dict[str, float]:
@@ -62,7 +95,7 @@ def tracked_figures(row: Mapping[str, Any]) -> dict[str, float]:
     return figures
 
 
-def _with_tracker(args: PolicyConfig) -> Accelerator:
+def _tracker_arguments(args: PolicyConfig) -> dict[str, Any]:
     packages = TRACKER_PACKAGES[args.log_with]
     if not any(importlib.util.find_spec(name) for name in packages):
         raise UserError(f"--log_with {args.log_with}: not installed; pip install {packages[-1]}")
@@ -72,18 +105,4 @@ def _with_tracker(args: PolicyConfig) -> Accelerator:
         raise UserError(f"--tracker_kwargs {args.tracker_kwargs}: not JSON: {error.msg}") from error
     if not isinstance(more, dict):
         raise UserError(f"--tracker_kwargs {args.tracker_kwargs}: expected a JSON object")
-    accelerator = Accelerator(
-        log_with=args.log_with, project_dir=args.output_dir, mixed_precision="no"
-    )
-    flags = None  # TensorBoard would show them as a run of their own; they are in config.json
-    if args.log_with == "wandb":
-        flags, more = resolved_flags(args), {"dir": args.output_dir, **more}
-    try:
-        accelerator.init_trackers(args.project_name, flags, {args.log_with: more})
-    except Exception as error:  # the tracker's own: no key, no network, unknown arguments
-        reason = " ".join(str(error).split()).rstrip(".")
-        hint = '; --tracker_kwargs \'{"mode": "offline"}\' needs neither key nor network'
-        raise UserError(
-            f"--log_with {args.log_with}: {reason}{hint if args.log_with == 'wandb' else ''}"
-        ) from error
-    return accelerator
+    return more

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from text2grad import ppo_math
 from text2grad.alignment import TokenBytes
 from text2grad.chat import PromptRenderer
-from text2grad.devices import start_accelerator, tracked_figures
+from text2grad.devices import start_accelerator, start_tracker, tracked_figures
 from text2grad.files import check_writable
 from text2grad.gate import pass_gate
 from text2grad.models import eos_ids, load_tokenizer, quiet_libraries
@@ -113,6 +113,7 @@ class Text2GradTrainer:
         accelerator, total = self.accelerator, self.total_steps
         torch.manual_seed(self.args.seed + accelerator.process_index)
         resumed, self.step_number = self.checkpoints.resume()
+        start_tracker(accelerator, self.args, self.step_number)
         if accelerator.is_main_process:
             data = {"data_file_path": self.args.data_file_path}
             write_run_config(self.output_dir, self.args, data, resumed_from=resumed, **self.facts)
