@@ -4,6 +4,7 @@ import json
 
 import pytest
 from policy_runs import config, trainer
+from test_report import reward_report
 
 from text2grad.config import PolicyConfig
 from text2grad.gate import pass_gate, reward_model_checks
@@ -19,10 +20,10 @@ def lead(low, high, value=0.1):
 def measured(**changes):
     """The metrics of a reward model that passes everything."""
     metrics = {
+        **reward_report(),
         "responses": 100,
-        "parse": {"rate": 1.0},
+        "parse": parsed(1.0),
         "quotes": {"quotes": 300, "unmatched_rate": 0.0},
-        "systems": {},
         "lead": {
             name: lead(0.05, 0.15)
             for name in ("all_neutral", "all_good", "all_poor", "bag_of_words")
@@ -31,6 +32,10 @@ def measured(**changes):
         "decoding": decoding(),
     }
     return metrics | changes
+
+
+def parsed(rate):
+    return reward_report()["parse"] | {"rate": rate}
 
 
 def decoding(**changes):
@@ -107,7 +112,7 @@ def test_figures_of_constrained_replies_do_not_pass():
 def test_replies_without_the_grammar_speak_for_themselves():
     facts = {**MODEL, "constrained": False}
     assert failed(measured(decoding=facts)) == []
-    metrics = measured(decoding=facts, parse={"rate": 0.5})
+    metrics = measured(decoding=facts, parse=parsed(0.5))
     metrics["quotes"] = {"quotes": 10, "unmatched_rate": 0.5}
     assert failed(metrics) == ["parse rate", "unmatched quotes"]
     assert "rejected share" not in checks(metrics)
@@ -177,6 +182,25 @@ def test_other_figures_are_named(tmp_path):
     path = write(tmp_path / "m.json", {"n": 3})
     with pytest.raises(UserError, match=r'm.json: the key "responses" is missing; .*3_metrics.py'):
         pass_gate(PolicyConfig(reward_model_metrics=path), MODEL, False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"parse": {"n": 3}}, 'the key "parse.rate" is missing'),
+        ({"quotes": [1]}, 'the key "quotes" holds [1], expected an object'),
+        ({"lead": {"all_good": 0.1}}, 'the key "lead.all_good" holds 0.1, expected an object'),
+        ({"decoding": {"constrained": True}}, 'the key "decoding.rejected_share" is missing'),
+        ({"decoding": free(parse_rate="all")}, "expected a number; name what 3_metrics.py"),
+        ({"human": {"responses": 3}}, 'the key "human.sign_accuracy" is missing'),
+    ],
+)
+def test_an_older_format_is_one_line_that_names_file_and_key(tmp_path, changes, message):
+    path = write(tmp_path / "m.json", measured(**changes))
+    with pytest.raises(UserError) as raised:
+        pass_gate(PolicyConfig(reward_model_metrics=path), MODEL, False)
+    assert str(raised.value).startswith(f"--reward_model_metrics {path}: the key ")
+    assert message in str(raised.value)
 
 
 def test_a_run_is_refused_before_its_policy_is_loaded(policy_files, tmp_path):

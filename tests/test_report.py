@@ -110,9 +110,12 @@ def run_dir(tmp_path):
     config = {"flags": {"task": "slf5k", "kl_target": 6.0, "seed": 42}, "commit": "abc"}
     config |= {"reward_model": "ckpt/rm", "reward_model_sha256": "c3ab8ff13720e8ad"}
     (folder / "config.json").write_text(json.dumps(config))
-    write_lines(folder / "metrics.jsonl", [step(1), step(2), step(3)])
+    steps = [step(1, valid_score=0.1), step(2), step(3, valid_score=0.2)]
+    write_lines(folder / "metrics.jsonl", steps)
     write_lines(folder / "samples.jsonl", [sample(1), sample(2), sample(3)])
     (folder / "evaluation.json").write_text(json.dumps(evaluation()))
+    best = {"step": 3, "valid_score": 0.2, "checkpoint": "epoch_0_step_3"}
+    (folder / "best.json").write_text(json.dumps(best))
     return folder
 
 
@@ -121,6 +124,24 @@ def write_lines(path, rows):
 
 
 # -- the page
+
+
+def test_a_damaged_marker_of_the_best_checkpoint_is_named(run_dir):
+    (run_dir / "best.json").write_text('{"step": 3}')
+    with pytest.raises(UserError, match=r'^--run_dir .*best.json: the key "valid_score" is miss'):
+        read_run(run_dir)
+
+
+@pytest.mark.parametrize("key", list(reward_report()))
+def test_metrics_of_another_format_are_one_line(run_dir, tmp_path, key):
+    """Whatever key of the reward model's metrics is of another kind, the page says which."""
+    for foreign in ("x", [], None):
+        if key in ("task", "without_gold") or (key == "unit" and foreign == "x"):
+            continue
+        path = tmp_path / "rm.json"
+        path.write_text(json.dumps(reward_report() | {key: foreign}))
+        with pytest.raises(UserError, match=f'^--reward_model_metrics {path}: the key "{key}" '):
+            build_report(ReportConfig(run_dir=str(run_dir), reward_model_metrics=str(path)))
 
 
 def test_page_of_a_whole_run(run_dir, tmp_path, capsys):
@@ -132,6 +153,7 @@ def test_page_of_a_whole_run(run_dir, tmp_path, capsys):
     assert capsys.readouterr().out.strip() == f"report: {path}"
     page = Page(path.read_text(encoding="utf-8"))
     anchors = {value for _, name, value in page.attributes if name == "id"}
+    assert "best checkpoint, step 3" in page.text
     sections = {"glance", "curves", "reward-model", "before-after", "samples"}
     assert sections | {"alignment", "annotation", "configuration"} <= anchors
     for text in ("0.200 → 0.250", "ckpt/rm (c3ab8ff13720)", "Bag of words", "match.exact", "6 min"):

@@ -1,11 +1,19 @@
 """What the report says at first sight: charts, key figures, warnings, wording."""
 
+import re
+
 import pytest
 from test_report import evaluation, reward_report, step
 
-from text2grad.charts import Series, area_chart, interval_chart, line_chart
+from text2grad.charts import Mark, Series, area_chart, interval_chart, line_chart
 from text2grad.report_data import ReportData
-from text2grad.report_view import change_rows, flat_rows, key_figures, reward_model_identity
+from text2grad.report_view import (
+    change_rows,
+    draw_charts,
+    flat_rows,
+    key_figures,
+    reward_model_identity,
+)
 from text2grad.trends import ends, find_warnings
 from text2grad.wording import number, pretty, signed
 
@@ -28,6 +36,37 @@ def test_chart_bridges_what_is_missing_and_survives_odd_values():
     flat = line_chart("<b>", [1, 2], [Series("a", [3.0, 3.0])])
     assert "<b>" not in flat.svg
     assert "nan" not in flat.svg
+
+
+def test_a_mark_is_ringed_inside_the_chart():
+    # The plot is 324 wide from 46 and 156 high up from 166.
+    series = [Series("a", [0.0, 0.5, 1.0])]
+    chart = line_chart("T", [0, 1, 2], series, bounds=(0.0, 1.0), mark=Mark(1, 0.5, "<best>"))
+    assert '<circle class="ring" cx="208.0" cy="88.0" r="5"/>' in chart.svg
+    assert 'x="212.0" y="79.0" text-anchor="start">&lt;best&gt;</text>' in chart.svg
+    last = line_chart("T", [0, 1, 2], series, mark=Mark(2, 1.0, "best"))
+    # the axis ends at 1.06, and 12 % of it above leave room for the name
+    y = 166 - 156 / (1.06 * 1.12)
+    assert f'cx="370.0" cy="{y:.1f}"' in last.svg
+    assert f'x="366.0" y="{y - 9:.1f}" text-anchor="end">best</text>' in last.svg
+    assert "ring" not in line_chart("T", [0, 1, 2], series, mark=Mark(3, 0.5, "best")).svg
+    # beyond the means of a long run the axis grows to hold it
+    high = line_chart("T", range(1000), [Series("a", [0.0] * 1000)], mark=Mark(7, 1.0, "best"))
+    assert float(re.search(r'class="ring" cx="[\d.]+" cy="([\d.]+)"', high.svg)[1]) > 10
+
+
+def test_the_best_checkpoint_is_marked_where_validation_is_drawn():
+    steps = [step(i, **({"valid_score": 0.1 * i} if i % 2 else {})) for i in range(1, 6)]
+    best = {"step": 3, "valid_score": 0.3, "checkpoint": "epoch_0_step_3"}
+    ringed = [chart.title for chart in draw_charts(steps, best) if "ring" in chart.svg]
+    assert ringed == ["Validation score"]
+    (chart,) = [chart for chart in draw_charts(steps, best) if chart.title == ringed[0]]
+    # steps 1 to 5, scores 0.1 to 0.5 with 6 % around: 0.3 is the middle of both
+    assert 'class="ring" cx="208.0" cy="' in chart.svg
+    assert "best checkpoint, step 3</text>" in chart.svg
+    assert not [chart for chart in draw_charts(steps) if "ring" in chart.svg]
+    figures = {one.name: (one.value, one.remark) for one in key_figures(ReportData("t", best=best))}
+    assert figures == {"Best validation score": ("+0.300", "at step 3: epoch_0_step_3")}
 
 
 def test_area_chart_stacks():

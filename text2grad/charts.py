@@ -24,6 +24,15 @@ class Series:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """One point of a chart that is ringed and named."""
+
+    step: float
+    value: float
+    text: str
+
+
+@dataclass(frozen=True)
 class Chart:
     """A drawn chart and what the page needs to show values under the pointer."""
 
@@ -52,6 +61,7 @@ def line_chart(
     series: Sequence[Series],
     note: str = "",
     bounds: tuple[float, float] | None = None,
+    mark: Mark | None = None,
 ) -> Chart:
     """Lines over the steps.
 
@@ -61,9 +71,11 @@ def line_chart(
         series: up to six lines; missing values are bridged, a line without any is not drawn.
         note: the unit, or what to look for.
         bounds: fixed range of the y axis; None fits it to the values.
+        mark: the highest point of the lines; a step outside of `steps` is left out.
     """
     xs, lines = _thin(steps, [one.values for one in series])
-    axes = _Axes(xs, bounds or _range(lines))
+    shown = mark if mark and xs[0] <= mark.step <= xs[-1] else None
+    axes = _Axes(xs, bounds or (_range_with(lines, shown) if shown else _range(lines)))
     marks = []
     for number, values in enumerate(lines, 1):
         if values.count(None) == len(values):
@@ -76,6 +88,8 @@ def line_chart(
             marks.append(axes.path(smooth, f"line s{number}"))
         else:
             marks.append(axes.dot(values, number))
+    if shown:
+        marks.append(axes.ring(shown))
     return _chart(title, note, axes, marks, series, xs, lines)
 
 
@@ -174,6 +188,16 @@ class _Axes:
         x, y = self._places(values)[-1].split()
         return f'<circle class="dot s{number}" cx="{x}" cy="{y}" r="2.6"/>'
 
+    def ring(self, mark: Mark) -> str:
+        """A ring with its name above it, on the side where there is room."""
+        x, y = self.x(mark.step), self.y(mark.value)
+        side = -1 if x > (LEFT + WIDTH - RIGHT) / 2 else 1
+        return (
+            f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
+            f'<text class="ring" x="{x + 4 * side:.1f}" y="{y - 9:.1f}" '
+            f'text-anchor="{"end" if side < 0 else "start"}">{escape(mark.text)}</text>'
+        )
+
     def area(self, bottom: Values, top: Values, style: str) -> str:
         outline = [*self._places(top), *reversed(self._places(bottom))]
         return f'<path class="{style}" d="M{"L".join(outline)}Z"/>'
@@ -251,6 +275,12 @@ def _range(lines: Sequence[Values]) -> tuple[float, float]:
     if 0 <= low < 0.35 * high:
         return 0.0, high + pad
     return low - pad, high + pad
+
+
+def _range_with(lines: Sequence[Values], mark: Mark) -> tuple[float, float]:
+    """The range of the lines with the mark, and room for its name above."""
+    low, high = _range([*lines, [mark.value]])
+    return low, high + 0.12 * (high - low)
 
 
 def _ticks(low: float, high: float) -> list[float]:

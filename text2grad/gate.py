@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from text2grad.report_data import read_object
+from text2grad.reward_report import check_reward_report
 from text2grad.schema import UserError
 from text2grad.trends import (
     HIGH_REJECTED_SHARE,
@@ -90,15 +91,9 @@ def reward_model_checks(
     """All checks of what `3_metrics.py` wrote to `path`.
 
     Raises:
-        UserError: these are other figures.
+        UserError: these are other figures, or of an older format.
     """
-    needed = ("responses", "parse", "quotes", "lead", "systems")
-    missing = [key for key in needed if key not in metrics]
-    if missing:
-        raise UserError(
-            f'--reward_model_metrics {path}: the key "{missing[0]}" is missing; name what '
-            "3_metrics.py of the reward model wrote"
-        )
+    check_reward_report(metrics, f"--reward_model_metrics {path}")
     decoding = metrics.get("decoding") or {}
     return [
         _identity(decoding, reward_model, reward_model_sha256),

@@ -37,6 +37,7 @@ from text2grad.report_view import (
     quality_rows,
     reward_model_identity,
 )
+from text2grad.reward_report import check_reward_report
 from text2grad.schema import UserError
 from text2grad.tasks import get_task
 from text2grad.trends import find_warnings
@@ -103,6 +104,9 @@ def build_report(args: ReportConfig) -> None:
         "quality": _named_object(args.qc, "--qc"),
         "title": args.title,
     }
+    if more["reward_model"]:
+        source = f"--reward_model_metrics {args.reward_model_metrics}"
+        check_reward_report(more["reward_model"], source)
     data = replace(data, **{name: value for name, value in more.items() if value})
     write_report(data, output)
     print(f"report: {output}")
@@ -129,7 +133,7 @@ def write_report(data: ReportData, path: str | Path) -> None:
 def render_report(data: ReportData) -> str:
     """The page as HTML."""
     pairs = before_after(data.evaluation, MAX_PAIRS)
-    charts = draw_charts(data.steps)
+    charts = draw_charts(data.steps, data.best)
     configuration = flat_rows(data.config)
     annotation = flat_rows(data.quality)
     parts = {

@@ -20,9 +20,11 @@ from text2grad.report_entries import (
     verdict,
 )
 from text2grad.schema import UserError
+from text2grad.shapes import NUMBER, TEXT, check_shape
 from text2grad.tasks import TASKS, TaskSpec
 
 SAMPLES = "samples.jsonl"
+BEST = {"step": NUMBER, "valid_score": NUMBER, "checkpoint": TEXT}
 Line = tuple[int, str]
 
 
@@ -34,6 +36,7 @@ class ReportData:
         title: heading.
         config: a run's `config.json`.
         steps: a run's `metrics.jsonl`, by step.
+        best: a run's `best.json`: "step", "valid_score" and "checkpoint" of the best validation.
         entries: judged responses, as `report_entries` makes them.
         entries_total: how many there were before `spread` picked some.
         health: `alignment_health` of a run's `entries`, or of all records of a file.
@@ -46,6 +49,7 @@ class ReportData:
     title: str
     config: Mapping[str, Any] = field(default_factory=dict)
     steps: Sequence[Row] = ()
+    best: Mapping[str, Any] = field(default_factory=dict)
     entries: Sequence[Entry] = ()
     entries_total: int = 0
     health: Mapping[str, Any] = field(default_factory=dict)
@@ -59,7 +63,8 @@ def read_run(folder: str | Path, flag: str = "--run_dir", max_samples: int = 0) 
     """Read a policy run's folder; a run that is still going or was killed is read as far as it is.
 
     Raises:
-        UserError: the folder has neither `metrics.jsonl` nor `evaluation.json`.
+        UserError: the folder has neither `metrics.jsonl` nor `evaluation.json`, or a file of it is
+            damaged.
     """
     folder = Path(folder)
     lines, _ = _read_lines(folder / "metrics.jsonl", flag)
@@ -74,6 +79,7 @@ def read_run(folder: str | Path, flag: str = "--run_dir", max_samples: int = 0) 
         title=f"Text2Grad run {folder.resolve().name}",
         config=config,
         steps=sorted(steps.values(), key=lambda row: row["step"]),
+        best=_read_best(folder, flag),
         entries=[sample_entry(row, task) for row in samples],
         entries_total=n_samples,
         health=alignment_health([sample_quotes(row) for row in samples]) if samples else {},
@@ -108,6 +114,14 @@ def read_judged(path: str | Path, task: TaskSpec, max_samples: int) -> ReportDat
         health=health,
         figures=_judged_figures(health, len(judged), len(records)),
     )
+
+
+def _read_best(folder: Path, flag: str) -> dict[str, Any]:
+    best = read_object(folder / "best.json", flag)
+    if best:
+        advice = "remove it; the next best validation writes it again"
+        check_shape(best, BEST, f"{flag} {folder / 'best.json'}", advice)
+    return best
 
 
 def read_object(path: str | Path, flag: str) -> dict[str, Any]:

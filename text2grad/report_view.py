@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from text2grad.charts import Chart, Series, area_chart, interval_chart, line_chart, share_bar
+from text2grad.charts import Chart, Mark, Series, area_chart, interval_chart, line_chart, share_bar
 from text2grad.files import Row
 from text2grad.report_data import ReportData
 from text2grad.schema import MATCHES
@@ -14,6 +14,7 @@ from text2grad.summary_quality import LOWER_IS_BETTER
 from text2grad.trends import column, ends, known
 from text2grad.wording import NAMES, decimals, mended, number, pretty, signed
 
+VALIDATION = (("valid_score", "score"),)
 # title, note, (key, name) of each line, fixed range
 LINES = (
     (
@@ -25,7 +26,7 @@ LINES = (
     (
         "Validation score",
         "per token, greedy answers to prompts not trained on",
-        (("valid_score", "score"),),
+        VALIDATION,
         None,
     ),
     ("KL to the reference", "nats per response", (("kl", "KL"),), None),
@@ -80,6 +81,9 @@ def key_figures(data: ReportData) -> list[Figure]:
     figures = [Figure(*figure) for figure in data.figures]
     figures += _evaluation_figures(data.evaluation)
     figures += _step_figures(data.steps)
+    if data.best:
+        remark = f"at step {data.best['step']}: {data.best['checkpoint']}"
+        figures.append(Figure("Best validation score", signed(data.best["valid_score"]), remark))
     report = data.reward_model
     if report:
         own = report["systems"]["reward_model"]["tokens"]["macro_f1"]
@@ -90,8 +94,13 @@ def key_figures(data: ReportData) -> list[Figure]:
     return figures
 
 
-def draw_charts(steps: Sequence[Row]) -> list[Chart]:
-    """A chart for each group of keys that the steps have."""
+def draw_charts(steps: Sequence[Row], best: Mapping[str, Any] | None = None) -> list[Chart]:
+    """A chart for each group of keys that the steps have.
+
+    Args:
+        steps: of a run.
+        best: its best validation, marked in the chart of the validation score.
+    """
     if len(steps) < 2:
         return []
     xs = [step["step"] for step in steps]
@@ -99,7 +108,8 @@ def draw_charts(steps: Sequence[Row]) -> list[Chart]:
     for title, note, keys, bounds in LINES:
         series = [Series(name, column(steps, key)) for key, name in keys if known(steps, key)]
         if series:
-            charts.append(line_chart(title, xs, series, note, bounds))
+            mark = _best_mark(best) if best and keys == VALIDATION else None
+            charts.append(line_chart(title, xs, series, note, bounds, mark))
     phases = _prefixed(steps, "seconds_")
     if phases:
         charts.append(area_chart("Time per step", xs, phases, "seconds, by phase"))
@@ -280,6 +290,10 @@ def _step_figures(steps: Sequence[Row]) -> list[Figure]:
     if steps:
         figures.append(Figure("PPO steps", number(steps[-1]["step"]), _duration(steps)))
     return figures
+
+
+def _best_mark(best: Mapping[str, Any]) -> Mark:
+    return Mark(best["step"], best["valid_score"], f"best checkpoint, step {best['step']}")
 
 
 def _duration(steps: Sequence[Row]) -> str:
