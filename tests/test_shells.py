@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -135,8 +136,29 @@ def test_a_dry_run_prints_lines_that_can_be_pasted(trees, shell):
     assert shlex.split(printed.splitlines()[0])[:2] == ["cd", started[0][1]]
 
 
+DEEPSPEED = next(shell for shell in SHELLS if shell.name.startswith("deepspeed_"))
+
+
 def test_the_reward_model_trains_under_deepspeed_where_there_are_gpus(trees):
-    shell = next(shell for shell in SHELLS if shell.name.startswith("deepspeed_"))
-    _, [(_, _, words)] = start(trees, shell, GPUS="3")
+    _, calls = start(trees, DEEPSPEED, GPUS="3")
+    words = calls[-1][2]
     assert words[:4] == ["-m", "deepspeed.launcher.runner", "--num_gpus", "3"]
     assert words[4:7] == ["train_rm.py", "--deepspeed", "deepspeed.json"]
+
+
+def test_gpus_without_deepspeed_are_one_line(tmp_path):
+    """A Python without packages stands in for one without DeepSpeed."""
+    bare = tmp_path / "python"
+    bare.write_text(f'#!/usr/bin/env bash\nexec {sys.executable} -I -S "$@"\n')
+    bare.chmod(0o755)
+    done = subprocess.run(
+        ["bash", str(DEEPSPEED)],
+        env={"PATH": os.environ["PATH"], "PYTHON": str(bare), "GPUS": "2"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: GPUS=2: DeepSpeed is not installed; run bash env.sh, or set GPUS=0\n"
+    )
