@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # A reward model trained for longer than the quick run's, on the sample posts; at most an hour on
-# two cores with the embedded model; a run that was stopped goes on. Beside the summaries of the data it learns from the policy's
-# own answers, annotated by the same annotator: those are what it will judge in PPO.
+# two cores with the embedded model; a run that was stopped goes on. Beside the summaries of the
+# data it learns from the policy's own answers, annotated by the same annotator: those are what it
+# will judge in PPO, and they are measured apart too.
 #
 #     bash benchmarks/reward_model_slf5k.sh
 #     DATA_PATH=records.json PREPARE="--fields.prompt question+passages --fields.response prediction
@@ -74,4 +75,5 @@ env MODEL="$MODEL" DATA="$OUTPUT/data/train_annotated.json" \
     --unconstrained_samples 32 --output_path "$OUTPUT/inference.json"
 "$PYTHON" "$RM/Evaluation/3_metrics.py" --input_file "$OUTPUT/inference.json" \
     --train_file "$OUTPUT/split/slf5k_train.json" --output_file "$OUTPUT/metrics.json" \
-    --tokenizer "$OUTPUT/final_merge"
+    --tokenizer "$OUTPUT/final_merge" --apart '_own_[0-9]+_annotated$'
+"$PYTHON" benchmarks/reward_model_table.py "$OUTPUT" --output_path "$OUTPUT/table.md"

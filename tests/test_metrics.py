@@ -19,6 +19,7 @@ from text2grad.config import PolicyMetricsConfig, RewardMetricsConfig
 from text2grad.files import sha256_file
 from text2grad.metrics import evaluate_reward_model, evaluate_summaries
 from text2grad.reward_quality import reward_model_report
+from text2grad.reward_report import check_reward_report
 from text2grad.schema import Feedback, Record, Span, Unparseable, UserError
 from text2grad.summary_quality import summary_metrics
 from text2grad.tasks import get_task
@@ -81,7 +82,7 @@ def test_constant_baseline_and_label_runs():
 # -- the reward model's report
 
 
-def small_report():
+def small_report(apart=""):
     text = "one two three four"
     gold = [
         record(1, text, span(text, "one two", "good"), span(text, "four", "poor"), post="p1"),
@@ -92,7 +93,7 @@ def small_report():
         record(1, text, Span("one two", "good"), Span("five", "poor"), critique="fine"),
         Record("2", "p2", text, feedback=Unparseable("no JSON object", "hm")),
     ]
-    return reward_model_report(gold, predicted, planted(3, 0), TASK)
+    return reward_model_report(gold, predicted, planted(3, 0), TASK, apart=apart)
 
 
 def test_reward_model_report():
@@ -121,6 +122,36 @@ def test_reward_model_report():
     assert set(report["lead"]) == {"all_neutral", "all_good", "all_poor", "bag_of_words"}
     wanted = tokens["macro_f1"] - everything_good["macro_f1"]
     assert report["lead"]["all_good"]["macro_f1"] == pytest.approx(wanted)
+    # of the five marked words: two right, against the four that are good
+    assert report["lead"]["all_good"]["sign_accuracy"] == pytest.approx(2 / 5 - 4 / 5)
+    # of the first post alone 2/3 - 2/3, of the second 0 - 1; resampled, of 3 and 2 words
+    assert report["lead"]["all_good"]["sign_accuracy_interval"] == pytest.approx((-1, 0))
+    assert "parts" not in report
+
+
+def test_some_responses_are_measured_apart():
+    report = small_report(apart="^1$")
+    assert {key: value for key, value in report.items() if key not in ("apart", "parts")} == (
+        small_report()
+    )
+    one, other = report["parts"]["apart"], report["parts"]["others"]
+    assert (one["responses"], other["responses"], report["apart"]) == (1, 1, "^1$")
+    # the first: good twice right, the poor word neutral, the neutral one right
+    tokens = one["systems"]["reward_model"]["tokens"]
+    assert tokens["sign_accuracy"] == pytest.approx(2 / 3)
+    assert tokens["macro_f1"] == pytest.approx((1 + 0 + 2 / 3) / 3)
+    # the second, unreadable: nothing is right, where everything good has 2 of 4
+    lead = other["lead"]["all_good"]
+    assert other["systems"]["reward_model"]["tokens"]["macro_f1"] == 0
+    assert lead["macro_f1"] == pytest.approx(-(2 * 2 / (2 + 4) + 0) / 2)
+    assert (lead["sign_accuracy"], lead["interval"]) == (-1, None)
+    assert set(small_report(apart="none")["parts"]) == {"others"}
+    with pytest.raises(UserError, match=r"--apart \[: no regular expression"):
+        small_report(apart="[")
+
+
+def test_the_report_has_its_shape():
+    check_reward_report(json.loads(json.dumps(small_report(apart="1"))), "f.json")
 
 
 def test_prediction_that_is_missing_counts_as_unreadable():

@@ -30,7 +30,8 @@ def evaluate_reward_model(args: RewardMetricsConfig) -> None:
 
     Args:
         args: input_file, output_file, train_file ("" for none), data_path ("" for the gold in
-            input_file), task, seed; tokenizer, where given, compares its tokens, not words.
+            input_file), task, seed; tokenizer, where given, compares its tokens, not words;
+            apart, where given, measures some responses by themselves too.
     """
     task = get_task(args.task)
     rows = read_records(args.input_file, task, ("response",), flag="--input_file")
@@ -50,7 +51,7 @@ def evaluate_reward_model(args: RewardMetricsConfig) -> None:
     units, unit = word_units, "words"
     if args.tokenizer:
         units, unit = _read_units(args.tokenizer), "tokens"
-    report = reward_model_report(gold, predicted, train, task, units, unit, args.seed)
+    report = reward_model_report(gold, predicted, train, task, units, unit, args.seed, args.apart)
     report["decoding"] = _read_decoding(args.input_file)
     write_json(args.output_file, report, "--output_file")
     print(reward_model_table(report))
@@ -82,21 +83,14 @@ def evaluate_summaries(args: PolicyMetricsConfig) -> None:
 
 def reward_model_table(report: Mapping[str, Any]) -> str:
     """The printed form of `reward_model_report`."""
-    systems, leads = report["systems"], report["lead"]
-    units = report["unit"]
-    overall = []
-    for name, found in systems.items():
-        lead = leads.get(name, {"macro_f1": None, "interval": None})
-        interval = interval_text(report["macro_f1_interval"][name])
-        by = "" if lead["macro_f1"] is None else f"{lead['macro_f1']:+.3f}"
-        scores = found["tokens"]
-        row = (scores["macro_f1"], interval, by, interval_text(lead["interval"], signed=True))
-        overall.append([name, *row, scores["sign_accuracy"]])
-    header = [units, "macro-F1", "95 %", "reward model leads by", "95 %", "sign accuracy"]
+    systems, units = report["systems"], report["unit"]
+    titles = {"apart": f'{units}, ids with "{report.get("apart")}"', "others": f"{units}, others"}
+    parts = [_overall_table(part, titles[name]) for name, part in report.get("parts", {}).items()]
     return "\n\n".join(
         [
             _reply_lines(report),
-            text_table(header, overall),
+            _overall_table(report, units),
+            *parts,
             _label_table(systems, "tokens", units, ("precision", "recall", "f1")),
             _label_table(systems, "spans", "spans", ("precision", "recall", "f1", "mean_iou")),
             _label_table(systems, "spans_exact", "exact", ("precision", "recall", "f1")),
@@ -147,6 +141,20 @@ def _prediction(row: Record, task: TaskSpec) -> Feedback | Unparseable:
 def _gold(row: Record, task: TaskSpec) -> Feedback | Unparseable | None:
     gold = row.fields.get("gold")
     return read_feedback(gold, task) if isinstance(gold, Mapping) else None
+
+
+def _overall_table(report: Mapping[str, Any], title: str) -> str:
+    """Each system's macro-F1, by how much the reward model leads, and sign accuracy."""
+    rows = []
+    for name, found in report["systems"].items():
+        lead = report["lead"].get(name, {"macro_f1": None, "interval": None})
+        interval = interval_text(report["macro_f1_interval"][name])
+        by = "" if lead["macro_f1"] is None else f"{lead['macro_f1']:+.3f}"
+        scores = found["tokens"]
+        row = (scores["macro_f1"], interval, by, interval_text(lead["interval"], signed=True))
+        rows.append([name, *row, scores["sign_accuracy"]])
+    header = [title, "macro-F1", "95 %", "reward model leads by", "95 %", "sign accuracy"]
+    return text_table(header, rows)
 
 
 def _label_table(systems: Mapping[str, Any], level: str, title: str, columns: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import shutil
 import sys
 import warnings
@@ -284,6 +285,7 @@ def quiet_libraries() -> None:
     import datasets
     import transformers
 
+    os.environ.setdefault("DS_LOG_LEVEL", "error")  # DeepSpeed writes to standard output
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()

@@ -45,7 +45,7 @@ def train_reward_model(args: RewardTrainConfig) -> None:
     quiet_libraries()
     task = get_task(args.task)
     output_dir = check_writable(args.output_dir, "--output_dir")
-    check_resume(args)
+    resumed = check_resume(args)
     data_dir = check_writable(args.data_dir, "--data_dir")
     train, valid = read_split(args, task)
     write_rows(data_dir / f"{task.name}_train.json", [r.fields for r in train], "--data_dir")
@@ -62,7 +62,7 @@ def train_reward_model(args: RewardTrainConfig) -> None:
     if maker.trimmer.counts:
         print(f"targets fitted to what a reply may hold: {maker.trimmer.summary()}")
     data = {"data_path": args.data_path, "valid_data_path": args.valid_data_path}
-    facts = {"examples": len(examples), "shortened": maker.shortened}
+    facts = {"resumed_from": resumed, "examples": len(examples), "shortened": maker.shortened}
     write_run_config(output_dir, args, data, **facts, trimmed=dict(maker.trimmer.counts))
     about = model_facts(args.target_format)
     trainer = train_adapter(

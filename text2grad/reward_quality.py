@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -66,6 +67,7 @@ def reward_model_report(
     units: Units = word_units,
     unit_name: str = "words",
     seed: int = 42,
+    apart: str = "",
 ) -> dict[str, Any]:
     """Everything there is to say about a reward model's feedback.
 
@@ -78,9 +80,11 @@ def reward_model_report(
         units: what is compared, words or a tokenizer's tokens.
         unit_name: what the units are called.
         seed: of the bootstrap over posts.
+        apart: regular expression; the responses in whose ids it is found, and the others, are also
+            measured by themselves.
 
     Raises:
-        UserError: no gold record has feedback.
+        UserError: no gold record has feedback, or `apart` is no regular expression.
     """
     predictions = {record.id: record.feedback for record in predicted_records}
     usable = [record for record in gold_records if isinstance(record.feedback, Feedback)]
@@ -107,7 +111,28 @@ def reward_model_report(
         "unit": unit_name,
         "systems": systems,
     }
-    return report | _intervals(cases, counts, seed)
+    if apart:
+        report |= {"apart": apart, "parts": _parts(cases, counts, task, seed, apart)}
+    return report | _intervals(cases, counts, task, seed)
+
+
+def _parts(
+    cases: Sequence[Case], counts: Mapping[str, np.ndarray], task: TaskSpec, seed: int, apart: str
+) -> dict[str, Any]:
+    """Unit scores and intervals of the cases that `apart` finds, and of the others."""
+    try:
+        found = [bool(re.search(apart, case.record.id)) for case in cases]
+    except re.error as error:
+        raise UserError(f"--apart {apart}: no regular expression: {error}") from error
+    parts = {}
+    for name, wanted in (("apart", True), ("others", False)):
+        rows = [row for row, inside in enumerate(found) if inside is wanted]
+        if rows:
+            own = {system: tables[rows] for system, tables in counts.items()}
+            scores = {system: {"tokens": _unit_scores(own[system], task)} for system in own}
+            intervals = _intervals([cases[row] for row in rows], own, task, seed)
+            parts[name] = {"responses": len(rows), "systems": scores, **intervals}
+    return parts
 
 
 def _case(
@@ -238,7 +263,7 @@ def _quote_counts(spans: Sequence[Span]) -> dict[str, Any]:
 
 
 def _intervals(
-    cases: Sequence[Case], counts: Mapping[str, np.ndarray], seed: int
+    cases: Sequence[Case], counts: Mapping[str, np.ndarray], task: TaskSpec, seed: int
 ) -> dict[str, Any]:
     """Bootstrap over posts: macro-F1 of each system, and by how much the reward model leads."""
     posts = {case.record.prompt: None for case in cases}
@@ -248,12 +273,21 @@ def _intervals(
         member[number[case.record.prompt], column] = 1
     by_post = {name: np.tensordot(member, tables, 1) for name, tables in counts.items()}
     own = by_post[REWARD_MODEL]
+
+    def sign_lead(pair: np.ndarray) -> float | None:
+        signs = [sign_accuracy(tables, task) for tables in pair]
+        return None if None in signs else signs[0] - signs[1]
+
     leads = {}
     for name, other in by_post.items():
         if name != REWARD_MODEL:
-            value = _lead(np.stack([own, other], axis=1).sum(axis=0))
-            interval = bootstrap_interval(np.stack([own, other], axis=1), seed, _lead)
-            leads[name] = {"macro_f1": value, "interval": interval}
+            pairs = np.stack([own, other], axis=1)
+            leads[name] = {
+                "macro_f1": _lead(pairs.sum(axis=0)),
+                "interval": bootstrap_interval(pairs, seed, _lead),
+                "sign_accuracy": sign_lead(pairs.sum(axis=0)),
+                "sign_accuracy_interval": bootstrap_interval(pairs, seed, sign_lead),
+            }
     return {
         "posts": len(posts),
         "macro_f1_interval": {

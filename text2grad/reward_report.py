@@ -9,11 +9,19 @@ from text2grad.shapes import NUMBER, TEXT, TRUTH, Maybe, check_shape
 
 _INTERVAL = Maybe([NUMBER, NUMBER])
 _SCORES = {"precision": Maybe(NUMBER), "recall": Maybe(NUMBER), "f1": Maybe(NUMBER)}
-_SYSTEM = {
-    "tokens": {"macro_f1": Maybe(NUMBER), "sign_accuracy": Maybe(NUMBER), "*": _SCORES},
-    "spans": {"*": _SCORES},
+_TOKENS = {"macro_f1": Maybe(NUMBER), "sign_accuracy": Maybe(NUMBER), "*": _SCORES}
+_SYSTEM = {"tokens": _TOKENS, "spans": {"*": _SCORES}}
+_LEAD = {
+    "macro_f1": NUMBER,
+    "interval": _INTERVAL,
+    "sign_accuracy?": Maybe(NUMBER),
+    "sign_accuracy_interval?": _INTERVAL,
 }
-_LEAD = {"macro_f1": NUMBER, "interval": _INTERVAL}
+_PART = {
+    "responses": NUMBER,
+    "systems": {"reward_model": {"tokens": _TOKENS}, "*": {"tokens": _TOKENS}},
+    "lead": {"*": _LEAD},
+}
 _UNCONSTRAINED = {
     "replies": NUMBER,
     "parse_rate": NUMBER,
@@ -41,6 +49,7 @@ REWARD_MODEL_REPORT = {
     "lead": {"*": _LEAD},
     "human?": {"responses": NUMBER, "sign_accuracy": Maybe(NUMBER)},
     "decoding?": _DECODING,
+    "parts?": {"*": _PART},
 }
 
 

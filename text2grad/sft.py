@@ -23,7 +23,7 @@ def train_sft(args: SFTConfig) -> None:
     quiet_libraries()
     task = get_task(args.task)
     output_dir = check_writable(args.output_dir, "--output_dir")
-    check_resume(args)
+    resumed = check_resume(args)
     records = read_records(args.data_path, task, ("prompt", "reference"), args.fields)
     records = list({record.prompt: record for record in records}.values())
     if args.max_train_samples:
@@ -43,6 +43,7 @@ def train_sft(args: SFTConfig) -> None:
 
     flag = f"--data_path {args.data_path}"
     examples = collect_examples(records, make, flag, output_dir / "left_out.json")
-    write_run_config(output_dir, args, {"data_path": args.data_path}, examples=len(examples))
+    facts = {"resumed_from": resumed, "examples": len(examples)}
+    write_run_config(output_dir, args, {"data_path": args.data_path}, **facts)
     train_adapter(args, args.base_model_name, tokenizer, examples, [], 0, "--base_model_name")
     print(f"policy after supervised training: {output_dir / 'final'}")

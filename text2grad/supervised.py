@@ -188,8 +188,11 @@ class NamedCheckpoints(TrainerCallback):
         save_adapter(self.trainer, self.tokenizer, path, self.facts)
 
 
-def check_resume(args: AdapterTrainConfig) -> None:
+def check_resume(args: AdapterTrainConfig) -> str:
     """Before anything is written: the run can start, or go on as it was begun.
+
+    Returns:
+        The state that it goes on from, "" for a new run.
 
     Raises:
         UserError: there is nothing to resume, another run's checkpoints are in the way, or a flag
@@ -209,6 +212,7 @@ def check_resume(args: AdapterTrainConfig) -> None:
         flags = {name: getattr(args, name) for name in names.split() if hasattr(args, name)}
         saved = read_object(begun / "config.json", "--resume_from_checkpoint").get("flags") or {}
         check_same_flags(begun, saved, flags)
+    return state or ""
 
 
 def _last_rows(trainer: TargetTrainer) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Tables for the terminal."""
+"""Tables for the terminal and in Markdown."""
 
 from __future__ import annotations
 
@@ -20,6 +20,13 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
         lines.append("  ".join([first, *others]).rstrip())
     rule = "  ".join("-" * width for width in widths)
     return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """The same as a Markdown table; a bar inside a cell is escaped."""
+    cells = [list(header), ["---"] * len(header)]
+    cells += [[cell_text(value).replace("|", "\\|") for value in row] for row in rows]
+    return "".join(f"| {' | '.join(row)} |\n" for row in cells)
 
 
 def cell_text(value: Any) -> str:

@@ -47,6 +47,10 @@ class DecodingStats:
     seconds: float = 0.0
     raw: list[str] = field(default_factory=list)
 
+    def grammar_of(self, response: str) -> CritiqueGrammar:
+        """What a reply about a response may be, of characters that the model can write."""
+        return self.format.grammar(self.task, response, self.table.writable)
+
     def rates(self) -> dict[str, float]:
         """Shares of the freely chosen tokens, and speed."""
         free = max(self.free, 1)
@@ -170,6 +174,10 @@ class RewardModelAnnotator:
             "unmatched_rate": sum(s.match == "unmatched" for s in spans) / max(len(spans), 1),
         }
 
+    def grammar_of(self, response: str) -> CritiqueGrammar:
+        """What a reply about a response may be, of characters that the model can write."""
+        return self.format.grammar(self.task, response, self.table.writable)
+
     def rates(self) -> dict[str, float]:
         """How the last replies were decoded."""
         return self.stats.rates()
@@ -179,9 +187,9 @@ class RewardModelAnnotator:
         if not self.constrained:
             return self._unconstrained(prompts)
         limit = self.max_new_tokens
-        grammars = [self._grammar(record.response) for record in records]
+        grammars = [self.grammar_of(record.response) for record in records]
         # A limit that is too small for any response is the flag's fault, and an error below.
-        too_small = self._shortest(self._grammar("")) > limit
+        too_small = self._shortest(self.grammar_of("")) > limit
         rows = [
             row
             for row, grammar in enumerate(grammars)
@@ -200,9 +208,6 @@ class RewardModelAnnotator:
             self._count(reply)
             texts[row] = reply.text
         return texts
-
-    def _grammar(self, response: str) -> CritiqueGrammar:
-        return self.format.grammar(self.task, response, self.table.writable)
 
     def _shortest(self, grammar: CritiqueGrammar) -> int:
         return grammar.shortest_exit(grammar.initial, self.table.cost)

@@ -167,6 +167,8 @@ class RewardMetricsConfig:
     """annotated records to measure against, joined by id; "" takes the gold in --input_file"""
     tokenizer: str = ""
     """compare tokens of this tokenizer; "" compares words"""
+    apart: str = ""
+    """regular expression: responses in whose ids it is found, and the others, also by themselves"""
     seed: int = 42
     """seed of the bootstrap"""
 
