@@ -68,7 +68,7 @@ def table(folders: list[Path]) -> str:
             raise UserError(f"{FLAG} {path}: has the labels {found}, and the first run {labels}")
         labels = found
         rows += _rows_of(describe(folder), metrics, labels)
-    header = ["system", "responses", "macro-F1", "lead", "sign accuracy", "lead"]
+    header = ["system", "responses", "macro-F1", "macro-F1 lead", "sign accuracy", "sign lead"]
     header += [f"F1 {label}" for label in labels]
     header += ["parse rate without the grammar", "unmatched without it"]
     return (

@@ -27,7 +27,7 @@ def command(monkeypatch, capsys):
 def test_figures_and_table_of_a_small_model(command, tmp_path):
     data = write(tmp_path / "data.json", [row(i, post) for i, post in enumerate(POSTS)])
     base, output = save_base(tmp_path / "tiny"), tmp_path / "decoding.md"
-    flags = ["--models", base, "--data_path", data, "--batch_size", 2, "--max_new_tokens", 90]
+    flags = ["--models", base, "--data_path", data, "--batch_size", 2, "--max_new_tokens", 70]
     (found,) = json.loads(command(*flags, "--json", "--output_path", output))
     assert (found["replies"], found["full_batches"], found["batch_size"]) == (5, 2, 2)
     low, high = found["time_ratio_range"]
