@@ -75,6 +75,7 @@ def serve(answer):
     listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=listener.serve_forever, daemon=True)
     thread.start()
+    server.handler = Handler
     server.url = f"http://127.0.0.1:{listener.server_address[1]}/v1"
     try:
         yield server

@@ -21,8 +21,8 @@ LEVELS = {
     "flags and text": """
         config config.annotation config.checks config.evaluation config.launch config.policy
         config.reward_model config.server config.training tasks tasks.slf5k tasks.spec locate
-        word_scores replies parsing alignment places critique_grammar grammar word_grammar token_table targets
-        target_formats records responses prompts chat text_metrics""",
+        word_scores replies parsing alignment places critique_grammar grammar word_grammar
+        token_table targets target_formats records responses prompts chat text_metrics""",
     "figures and the report": """
         agreement alignment_health baselines consensus quality reward_quality summary_quality
         verdicts

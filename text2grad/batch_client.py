@@ -100,7 +100,12 @@ class BatchClient:
                 asking = _Asking(self, server, waiting, parse, inbox, answers)
                 while asking.round():
                     self._sleep_or_leave(asking)
-        except (openai.APIError, ValueError) as error:
+        except openai.NotFoundError as error:
+            raise UserError(
+                f"--batch_api: no batch endpoint at {client.server}, or it does not know a batch "
+                f"of {self.state} (remove that file to submit anew)"
+            ) from error
+        except (openai.APIError, json.JSONDecodeError) as error:
             reason = client.read_trouble(error).reason
             raise UserError(f"--batch_api: {reason}; what was answered is kept") from error
         finally:

@@ -31,6 +31,7 @@ from text2grad.schema import Unparseable, UserError
 
 __all__ = ["ChatClient", "object_schema", "parse_message", "response_format"]
 
+_FAILURES = (openai.APIError, asyncio.TimeoutError, json.JSONDecodeError, UnicodeDecodeError)
 _FAILURES_IN_A_ROW = 20  # of the server, not of parsing; then the run stops
 _BUSY_RETRIES = 3  # times --max_retries
 _FULL_SECONDS = 0.2  # until money that is set aside for others may be free
@@ -69,6 +70,8 @@ class ChatClient:
 
     Attributes:
         ledger: tokens and money.
+        shape: what is sent, without what the server has refused.
+        server: its address as messages name it.
 
     Raises:
         UserError: the price file is wrong, or there is a bound of the cost and no price.
@@ -86,6 +89,7 @@ class ChatClient:
         self.ledger = Ledger(Prices.read(flags.price_file), model, flags.max_cost)
         self.shape = RequestShape(flags, model, schema)
         self.without_key = without_key
+        self.server = f"--base_url {flags.base_url or 'of OpenAI'}"
         self._named = f"{model_flag} {model}"
         self._failures, self._reached = 0, False
 
@@ -119,8 +123,7 @@ class ChatClient:
 
     def read_trouble(self, error: Exception) -> Trouble:
         """What a failed request means, in words that name this client's flags."""
-        server = f"--base_url {self.flags.base_url or 'of OpenAI'}"
-        return read_trouble(error, server, self._named, self._reached)
+        return read_trouble(error, self.server, self._named, self._reached)
 
     async def _ask_all(
         self, prompts: Iterable[str], parse: Parse, inbox: Inbox, answers: dict[int, Answer]
@@ -144,7 +147,8 @@ class ChatClient:
         """The decoded reply to one request, sent without what the server does not know.
 
         Raises:
-            openai.APIError, asyncio.TimeoutError, ValueError: it failed.
+            openai.APIError, asyncio.TimeoutError, json.JSONDecodeError, UnicodeDecodeError: it
+                failed.
         """
         while True:
             body = self.shape.body(messages)
@@ -166,8 +170,8 @@ class ChatClient:
         self._failures += 1
         if self._failures >= _FAILURES_IN_A_ROW:
             raise UserError(
-                f"--base_url: {self._failures} requests in a row failed, the last: {reason}; what "
-                "was answered is kept"
+                f"--base_url: {_FAILURES_IN_A_ROW} requests in a row failed, the last: {reason}; "
+                "what was answered is kept"
             )
         return Unparseable(reason)
 
@@ -195,7 +199,7 @@ class _Asking:
             return Later(_FULL_SECONDS)
         try:
             body = await client.send(self._server, messages)
-        except (openai.APIError, asyncio.TimeoutError, ValueError) as error:
+        except _FAILURES as error:
             return self._failed(question, client.read_trouble(error))
         finally:
             client.ledger.release(reserved)

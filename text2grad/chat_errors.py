@@ -13,6 +13,8 @@ from typing import Literal
 
 import openai
 
+from text2grad.schema import UserError
+
 KEY_VARIABLES = ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY")
 LONGEST_RETRY_AFTER = 600.0  # seconds; a server that asks for more is out for this run
 _SHORTEST_SECRET = 12  # placeholders such as EMPTY are shorter, and may stand in a reply
@@ -63,10 +65,22 @@ def read_trouble(error: Exception, server: str, model: str, reached: bool) -> Tr
     return Trouble("the server's reply is not JSON", "later")
 
 
+def read_key(variable: str) -> str:
+    """The key in an environment variable, "" for none.
+
+    Raises:
+        UserError: it holds what no key holds; the SDK's own message would show it.
+    """
+    key = os.environ.get(variable, "").strip()
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise UserError(f"{variable}: holds a space, a line break or a letter that no key has")
+    return key
+
+
 def hide_keys(text: str) -> str:
     """The text without the keys of the environment, wherever a server has repeated one."""
     for name in KEY_VARIABLES:
-        key = os.environ.get(name, "")
+        key = read_key(name)
         if len(key) >= _SHORTEST_SECRET:
             text = text.replace(key, "***")
     return text

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import openai
 
-from text2grad.chat_errors import KEY_VARIABLES, hide_keys
+from text2grad.chat_errors import KEY_VARIABLES, hide_keys, read_key
 from text2grad.ledger import Usage, estimate_tokens
 from text2grad.schema import Unparseable, UserError
 
@@ -169,7 +169,7 @@ def connection(flags: ServerFlags, without_key: str, asynchronous: bool = True) 
         UserError: OpenAI's own server or Azure, and no key in the environment.
     """
     names = KEY_VARIABLES[::-1] if flags.api_version else KEY_VARIABLES[:1]
-    key = next((os.environ[name] for name in names if os.environ.get(name)), "")
+    key = next(filter(None, map(read_key, names)), "")
     if not key and flags.api_version:
         raise UserError(
             f"--api_version: Azure needs the environment variable {names[0]}; export it"
