@@ -74,8 +74,9 @@ def test_every_record_ends_as_data_or_as_a_named_failure(folder, monkeypatch, ca
     assert f"all runs             {replies} " in capsys.readouterr().out
 
 
-def test_killed_twenty_times_the_run_ends_as_if_undisturbed(folder):
-    kills, count, concurrency = 20, 100, 6
+@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_at_any_moment_the_run_ends_as_if_undisturbed(folder, kills):
+    count, concurrency = 10 + 5 * kills, 6
     flags = {"concurrency": concurrency, "max_retries": 12, "timeout_seconds": 20.0}
     faults = ("429 with Retry-After", *CONTENT)
     settings = {"latency": 0.02, "retry_after": 0.01, "share": 0.06, "faults": faults}

@@ -72,6 +72,7 @@ class ChatClient:
         ledger: tokens and money.
         shape: what is sent, without what the server has refused.
         server: its address as messages name it.
+        in_a_row: failed attempts since the last reply.
 
     Raises:
         UserError: the price file is wrong, or there is a bound of the cost and no price.
@@ -91,7 +92,7 @@ class ChatClient:
         self.without_key = without_key
         self.server = f"--base_url {flags.base_url or 'of OpenAI'}"
         self._named = f"{model_flag} {model}"
-        self._failures, self._reached = 0, False
+        self.in_a_row, self._failures, self._reached = 0, 0, False
 
     def ask(
         self,
@@ -163,7 +164,7 @@ class ChatClient:
 
     def note_reply(self) -> None:
         """The server has answered."""
-        self._failures, self._reached = 0, True
+        self.in_a_row, self._failures, self._reached = 0, 0, True
 
     def give_up(self, reason: str) -> Unparseable:
         """A request that failed for good, as a value, or an error where going on is pointless."""
@@ -216,17 +217,20 @@ class _Asking:
         return None
 
     def _failed(self, question: _Question, trouble: Trouble) -> Later | None:
+        client = self._client
         if trouble.then == "stop":
             raise UserError(f"{trouble.reason}; what was answered is kept")
+        client.in_a_row += 1
         question.refusals += trouble.busy
         question.failures += not trouble.busy
-        retries = self._client.flags.max_retries
+        retries = client.flags.max_retries
         left = question.refusals <= _BUSY_RETRIES * retries and question.failures <= retries
         if trouble.then == "later" and left:
-            times = question.refusals + question.failures
+            # where others are answered meanwhile, the server is well and longer waits help nobody
+            times = min(question.refusals + question.failures, client.in_a_row)
             wait = backoff_seconds(times, random.random, trouble.retry_after)
             return Later(wait, trouble.busy)
-        answer = self._client.give_up(trouble.reason)
+        answer = client.give_up(trouble.reason)
         self._answers[question.place] = answer
         self._inbox(question.place, answer)
         return None

@@ -34,7 +34,7 @@ class Later:
 def backoff_seconds(
     failures: int, draw: Callable[[], float], retry_after: float | None = None
 ) -> float:
-    """How long to wait after so many failures of one request.
+    """How long to wait after so many failures.
 
     Args:
         failures: 1 after the first.
