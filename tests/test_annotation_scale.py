@@ -143,6 +143,21 @@ def test_an_address_that_holds_a_key_is_refused(folder):
     assert KEY not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"samples_per_record": 3, "temperature": 0.0}, "all samples would be the same"),
+        ({"samples_per_record": 3, "annotator": "reference"}, "asks no server; needs openai"),
+        ({"batch_api": True, "annotator": "human"}, "--batch_api true: --annotator human"),
+        ({"api_version": "2024-10-21"}, "needs --base_url of the resource"),
+        ({"max_cost": -1.0}, "--max_cost -1.0: must be 0 or more"),
+    ],
+)
+def test_flags_that_do_not_go_together(folder, flags, message):
+    with pytest.raises(UserError, match=message):
+        config(folder / "x", **flags)
+
+
 def test_the_cost_stays_under_its_bound_and_the_run_goes_on(folder, capsys):
     data = write_many(folder, 40)
     flags = {"price_file": price_file(folder), "max_tokens": 100, "concurrency": 8}

@@ -58,6 +58,8 @@ class OpenAIAnnotator:
 
     def provenance(self) -> dict[str, Any]:
         """What the annotated record says about its annotator."""
+        samples = self._args.samples_per_record
+        several = {"samples_per_record": samples} if samples > 1 else {}
         return {
             "annotator": "openai",
             "model": self._args.annotator_model,
@@ -65,6 +67,7 @@ class OpenAIAnnotator:
             "cot": self._args.cot,
             "temperature": self._args.temperature,
             "top_p": self._args.top_p,
+            **several,
         }
 
     def key(self, record: Record) -> str:

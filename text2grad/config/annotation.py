@@ -99,7 +99,11 @@ class AnnotateConfig(ServerConfig):
         super().__post_init__()
         at_least(self, 0, "max_samples", "batch_poll_seconds")
         at_least(self, 1, "samples_per_record")
-        if self.samples_per_record > 1 and self.temperature == 0:
+        several = self.samples_per_record > 1
+        if self.annotator != "openai" and (several or self.batch_api):
+            flag = f"samples_per_record {self.samples_per_record}" if several else "batch_api true"
+            raise UserError(f"--{flag}: --annotator {self.annotator} asks no server; needs openai")
+        if several and self.temperature == 0:
             raise UserError(
                 f"--samples_per_record {self.samples_per_record} with --temperature 0: all samples "
                 "would be the same; take a higher temperature"
