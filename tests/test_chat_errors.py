@@ -1,9 +1,14 @@
 """What a failed request means."""
 
+import asyncio
+import json
+from types import SimpleNamespace
+
+import openai
 import pytest
 
 from text2grad.chat_client import parse_message
-from text2grad.chat_errors import hide_keys, read_key, retry_after_seconds
+from text2grad.chat_errors import hide_keys, read_key, read_trouble, retry_after_seconds
 from text2grad.chat_request import read_reply
 from text2grad.schema import Unparseable, UserError
 
@@ -27,6 +32,51 @@ ASKED = [{"role": "user", "content": "x" * 40}]
 )
 def test_retry_after(headers, seconds):
     assert retry_after_seconds(headers, NOW) == seconds
+
+
+def status_error(status, headers=None, body=None):
+    """The error that the SDK raises for a reply of this status."""
+    response = SimpleNamespace(status_code=status, headers=headers or {}, request=None)
+    return openai.APIStatusError("said", response=response, body=body or {})
+
+
+@pytest.mark.parametrize(
+    ("error", "then", "busy"),
+    [
+        (status_error(401), "stop", False),
+        (status_error(402), "stop", False),
+        (status_error(404), "stop", False),
+        (status_error(429, body={"code": "insufficient_quota"}), "stop", False),
+        (status_error(429, {"retry-after": "601"}), "stop", False),
+        (status_error(429, {"retry-after": "600"}), "later", True),
+        (status_error(429), "later", True),
+        (status_error(503), "later", True),
+        (status_error(500), "later", False),
+        (status_error(500, {"retry-after": "1"}), "later", True),
+        (status_error(408), "later", False),
+        (status_error(409), "later", False),
+        (status_error(400), "never", False),
+        (status_error(413), "never", False),
+        (status_error(500, {"x-should-retry": "false"}), "never", False),
+        (status_error(400, {"x-should-retry": "true"}), "later", False),
+        (asyncio.TimeoutError(), "later", False),
+        (openai.APITimeoutError(request=None), "later", False),
+        (openai.APIConnectionError(request=None), "later", False),
+        (json.JSONDecodeError("x", "y", 0), "later", False),
+    ],
+)
+def test_stop_later_or_never(error, then, busy):
+    trouble = read_trouble(error, "--base_url URL", "--model m", reached=True)
+    assert (trouble.then, trouble.busy) == (then, busy)
+
+
+@pytest.mark.parametrize(("reached", "then"), [(False, "stop"), (True, "later")])
+def test_a_server_that_was_never_there_stops_the_run(reached, then):
+    error = openai.APIConnectionError(request=None)
+    error.__cause__ = type("ConnectError", (Exception,), {})("refused")
+    trouble = read_trouble(error, "--base_url URL", "--model m", reached)
+    assert trouble.then == then
+    assert "refused" in trouble.reason
 
 
 def test_keys_are_hidden_and_placeholders_are_not(monkeypatch):

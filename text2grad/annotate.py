@@ -107,7 +107,7 @@ def settle_answers(
     """One answer per record, every quote looked up, and how far several samples agreed.
 
     Args:
-        answers: one per record, or `samples` per record in a row.
+        answers: `samples` per record in a row.
         records: what was annotated.
         task: gives the labels.
         samples: asked for per record.
@@ -115,15 +115,15 @@ def settle_answers(
     Returns:
         The answers, and figures for the quality file: none for one sample.
     """
-    each = len(answers) // len(records)
     located = [
-        locate_answer(answer, records[place // each], task) for place, answer in enumerate(answers)
+        locate_answer(answer, records[place // samples], task)
+        for place, answer in enumerate(answers)
     ]
-    if samples == 1 or each == 1:
+    if samples == 1:
         return located, {}
     settled, total = [], Agreement()
     for place, record in enumerate(records):
-        of_record = located[place * each : (place + 1) * each]
+        of_record = located[place * samples : (place + 1) * samples]
         answer, agreement = find_consensus(of_record, record.response, task)
         settled.append(answer)
         total += agreement
