@@ -52,6 +52,12 @@ class Server:
         }
 
 
+class Listener(ThreadingHTTPServer):
+    """Takes as many connections at once as a client opens; five are the default."""
+
+    request_queue_size = 128
+
+
 @contextmanager
 def serve(answer):
     server = Server(answer)
@@ -72,9 +78,10 @@ def serve(answer):
         def log_message(self, *_):
             pass
 
-    listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    listener = Listener(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=listener.serve_forever, daemon=True)
     thread.start()
+    server.handler = Handler
     server.url = f"http://127.0.0.1:{listener.server_address[1]}/v1"
     try:
         yield server

@@ -16,25 +16,25 @@ PACKAGE = ROOT / "text2grad"
 # From the bottom to the top; a module may import from its own level and from those before it.
 LEVELS = {
     "types, files and mathematics": """
-        schema missing files shapes tables borders charts wording ppo_math ppo_state""",
+        schema missing files shapes tables borders charts wording ppo_math ppo_state dispatch
+        ledger""",
     "flags and text": """
         config config.annotation config.checks config.evaluation config.launch config.policy
-        config.reward_model config.training tasks tasks.slf5k tasks.spec locate word_scores replies
-        parsing alignment places critique_grammar grammar word_grammar token_table targets
-        target_formats records responses prompts chat text_metrics""",
+        config.reward_model config.server config.training tasks tasks.slf5k tasks.spec locate
+        word_scores replies parsing alignment places critique_grammar grammar word_grammar
+        token_table targets target_formats records responses prompts chat text_metrics""",
     "figures and the report": """
-        agreement alignment_health baselines quality reward_report reward_quality summary_quality
-        verdicts
-        report_entries report_data report_pairs report_page report_view trends report_compare
-        report before_after gate""",
+        agreement alignment_health baselines consensus quality reward_report reward_quality
+        summary_quality verdicts report_entries report_data report_pairs report_page report_view
+        trends report_compare report before_after gate""",
     "models": "attention pretrained models devices run_folder rollout decoding checkpoint policy",
     "judges": """
-        chat_client resumable annotators annotators.clauses annotators.evidence annotators.human
-        annotators.lexicon
+        chat_errors chat_request resumable chat_client batch_client annotators annotators.clauses
+        annotators.evidence annotators.human annotators.lexicon
         annotators.openai_server annotators.reference annotators.reward_model annotators.signals
         annotators.word_lists annotators.wording""",
     "parts of a stage": """
-        scoring update step_log supervised model_metrics response_scores watch
+        annotation_plan scoring update step_log supervised model_metrics response_scores watch
         run_checkpoints""",
     "stages": """
         prepare annotate align embedded environment reward_model sft generate metrics judge

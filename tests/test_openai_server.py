@@ -68,7 +68,7 @@ def test_an_unparseable_reply_is_asked_for_once_more(data):
     assert len(written(data)) == 3
 
 
-def test_a_busy_server_is_asked_again_by_the_sdk(data):
+def test_a_busy_server_is_asked_again(data):
     calls = Counter()
 
     def busy_once(prompt, body):

@@ -178,7 +178,7 @@ def match_spans(gold: Sequence[Span], predicted: Sequence[Span], label: str) -> 
     guesses = [span for span in predicted if span.label == label]
     overlaps = sorted(
         (
-            (-_iou(target, guess), i, j)
+            (-span_iou(target, guess), i, j)
             for i, target in enumerate(targets)
             for j, guess in enumerate(guesses)
         ),
@@ -229,7 +229,8 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def _iou(a: Span, b: Span) -> float:
+def span_iou(a: Span, b: Span) -> float:
+    """Characters of both spans over those of either, 0 where one has no place."""
     if a.start is None or b.start is None:
         return 0.0
     shared = min(a.end, b.end) - max(a.start, b.start)

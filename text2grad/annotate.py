@@ -12,8 +12,10 @@ from typing import Any
 from tqdm import tqdm
 
 from text2grad.alignment import locate_spans
+from text2grad.annotation_plan import annotation_plan, journal_path, sample_keys
 from text2grad.annotators import Annotator, Answer, make_annotator
 from text2grad.config import AnnotateConfig
+from text2grad.consensus import Agreement, find_consensus
 from text2grad.files import Journal, Row, check_writable, write_json, write_rows
 from text2grad.quality import annotation_quality, quality_table, warnings
 from text2grad.records import annotated_row, read_records
@@ -37,10 +39,13 @@ def annotate_file(args: AnnotateConfig) -> None:
     need = ("prompt", "response")
     records = read_records(args.data_path, task, need, args.fields)
     records = sample_records(records, args.max_samples, args.seed)
-    check_writable(output.parent, "--output_path")
     annotator = make_annotator(args, task)
+    if args.dry_run:
+        print(annotation_plan(annotator, records, journal_path(output), args))
+        return
+    check_writable(output.parent, "--output_path")
     answers = collect_answers(annotator, records, output, args)
-    located = [locate_answer(a, r, task) for a, r in zip(answers, records, strict=True)]
+    located, agreement = settle_answers(answers, records, task, args.samples_per_record)
     provenance = annotator.provenance()
     rows, failed = [], []
     for record, answer in zip(records, located, strict=True):
@@ -56,7 +61,7 @@ def annotate_file(args: AnnotateConfig) -> None:
             f"first reason: {failed[0]['reason']} (see {output.with_suffix('.failed.jsonl')})"
         )
     write_rows(output, rows)
-    quality = annotation_quality(records, located, task)
+    quality = annotation_quality(records, located, task) | agreement
     write_json(output.with_suffix(".qc.json"), {**quality, "provenance": provenance})
     print(f"{quality_table(quality)}\n{len(rows)} annotated records: {output}")
     for warning in warnings(quality, output):
@@ -76,16 +81,17 @@ def collect_answers(
 ) -> list[Answer]:
     """One answer per record: from the journal where it has one, else from the annotator.
 
-    Records that need the same answer (the same texts twice) are asked for once.
+    Records that need the same answer (the same texts twice) are asked for once. With
+    `--samples_per_record N` a costly annotator gives N answers per record, one after the other.
     """
-    keys = [annotator.key(record) for record in records]
     if not annotator.is_costly:
         progress = tqdm(total=len(records), desc=f"annotating ({args.annotator})", unit="record")
         with progress:
             return annotator.annotate(records, lambda place, answer: progress.update())
+    records = [record for record in records for _ in range(args.samples_per_record)]
     return ask_missing(
-        Journal(output.with_suffix(".journal.jsonl")),
-        keys,
+        Journal(journal_path(output)),
+        sample_keys(annotator, records),
         lambda places, done: annotator.annotate([records[place] for place in places], done),
         lambda place, answer: _to_row(records[place], answer),
         _from_row,
@@ -93,6 +99,35 @@ def collect_answers(
         f"annotating ({args.annotator_model})",
         "record",
     )
+
+
+def settle_answers(
+    answers: Sequence[Answer], records: Sequence[Record], task: TaskSpec, samples: int
+) -> tuple[list[Answer], Row]:
+    """One answer per record, every quote looked up, and how far several samples agreed.
+
+    Args:
+        answers: `samples` per record in a row.
+        records: what was annotated.
+        task: gives the labels.
+        samples: asked for per record.
+
+    Returns:
+        The answers, and figures for the quality file: none for one sample.
+    """
+    located = [
+        locate_answer(answer, records[place // samples], task)
+        for place, answer in enumerate(answers)
+    ]
+    if samples == 1:
+        return located, {}
+    settled, total = [], Agreement()
+    for place, record in enumerate(records):
+        of_record = located[place * samples : (place + 1) * samples]
+        answer, agreement = find_consensus(of_record, record.response, task)
+        settled.append(answer)
+        total += agreement
+    return settled, {"samples_per_record": samples, "agreement": total.figures()}
 
 
 def locate_answer(answer: Answer, record: Record, task: TaskSpec) -> Answer:

@@ -3,48 +3,63 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Callable, Mapping, Sequence
+import json
+import random
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import openai
 
+from text2grad.chat_errors import Trouble, read_trouble
+from text2grad.chat_request import (
+    Message,
+    Reply,
+    RequestShape,
+    ServerFlags,
+    connection,
+    conversation,
+    most_usage,
+    object_schema,
+    read_reply,
+    response_format,
+)
+from text2grad.dispatch import Later, backoff_seconds, dispatch
+from text2grad.ledger import Ledger, Prices
+from text2grad.resumable import Inbox, as_inbox
 from text2grad.schema import Unparseable, UserError
 
-KEY_VARIABLE = "OPENAI_API_KEY"
+__all__ = ["ChatClient", "object_schema", "parse_message", "response_format"]
+
+_FAILURES = (openai.APIError, asyncio.TimeoutError, json.JSONDecodeError, UnicodeDecodeError)
 _FAILURES_IN_A_ROW = 20  # of the server, not of parsing; then the run stops
+_BUSY_RETRIES = 3  # times --max_retries
+_FULL_SECONDS = 0.2  # until money that is set aside for others may be free
 
 Answer = Any
 """what `parse` makes of a reply, or an `Unparseable`"""
 
-
-class ServerFlags(Protocol):
-    """The flags that say how a server is asked."""
-
-    base_url: str
-    temperature: float
-    top_p: float
-    max_tokens: int
-    concurrency: int
-    timeout_seconds: float
-    max_retries: int
+Parse = Callable[[str], Answer]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Question:
-    """One request: the rendered prompt, and its place among the prompts."""
+    """A prompt, its place among the prompts, and what has become of it so far."""
 
     place: int
-    text: str
+    prompt: str
+    unreadable: Unparseable | None = None
+    failures: int = 0
+    refusals: int = 0
 
 
 class ChatClient:
     """Asks a chat model, several requests at once.
 
-    The SDK repeats requests that may succeed later (busy server, time-out). A reply that cannot be
-    parsed is asked for once more; then it is a failure with a reason, never data. What no repeat
-    can mend (key, quota, unknown model, no server) stops the run.
+    Requests that may succeed later are sent again, those of a busy server when it says so. A reply
+    that cannot be parsed is asked for once more, with what was wrong; then it is a failure with a
+    reason, never data. What no repeat can mend (key, quota, unknown model, no server, the bound of
+    the cost) stops the run.
 
     Args:
         flags: how the server is asked.
@@ -52,6 +67,15 @@ class ChatClient:
         model_flag: the flag that named it, for messages.
         schema: a `response_format`; servers that do not know it are asked without.
         without_key: what else the user can do who has neither key nor server, for messages.
+
+    Attributes:
+        ledger: tokens and money.
+        shape: what is sent, without what the server has refused.
+        server: its address as messages name it.
+        in_a_row: failed attempts since the last reply.
+
+    Raises:
+        UserError: the price file is wrong, or there is a bound of the cost and no price.
     """
 
     def __init__(
@@ -62,184 +86,161 @@ class ChatClient:
         schema: dict[str, Any] | None = None,
         without_key: str = "",
     ) -> None:
-        self._flags, self._model, self._model_flag = flags, model, model_flag
-        self._schema = schema
-        self._without_key = without_key
-        self._limit = "max_tokens"
-        self._failures = 0
+        self.flags, self.model = flags, model
+        self.ledger = Ledger(Prices.read(flags.price_file), model, flags.max_cost)
+        self.shape = RequestShape(flags, model, schema)
+        self.without_key = without_key
+        self.server = f"--base_url {flags.base_url or 'of OpenAI'}"
+        self._named = f"{model_flag} {model}"
+        self.in_a_row, self._failures, self._reached = 0, 0, False
 
     def ask(
         self,
-        prompts: Sequence[str],
-        parse: Callable[[str], Answer],
-        done: Callable[[int, Answer], None],
+        prompts: Iterable[str],
+        parse: Parse,
+        done: Inbox | Callable[[int, Answer], None],
     ) -> list[Answer]:
-        """One answer per prompt, in order.
+        """One answer per prompt, in order; at the end the ledger is printed.
 
         Args:
-            prompts: each is one user turn.
+            prompts: each is one user turn; may be made lazily.
             parse: makes an answer of a reply, or an `Unparseable`.
             done: gets each answer as it comes, with the place of its prompt.
 
         Raises:
-            UserError: no key, a refused key, no quota, an unknown model, no server, or many
-                requests in a row that failed. Answers given to `done` before are valid.
+            UserError: no key, a refused key, no quota, an unknown model, no server, many requests
+                in a row that failed, or the bound of the cost. Answers given to `done` before are
+                valid, and those that were under way then are given to it too.
         """
-        questions = [_Question(place, text) for place, text in enumerate(prompts)]
-        return asyncio.run(self._ask_all(questions, parse, done))
+        inbox = as_inbox(done)
+        self.ledger.recall(inbox.usages())
+        answers: dict[int, Answer] = {}
+        try:
+            asyncio.run(self._ask_all(prompts, parse, inbox, answers))
+        finally:
+            if self.ledger.all.replies:
+                print(self.ledger.table())
+        return [answers[place] for place in range(len(answers))]
+
+    def read_trouble(self, error: Exception) -> Trouble:
+        """What a failed request means, in words that name this client's flags."""
+        return read_trouble(error, self.server, self._named, self._reached)
 
     async def _ask_all(
-        self,
-        questions: Sequence[_Question],
-        parse: Callable[[str], Answer],
-        done: Callable[[int, Answer], None],
-    ) -> list[Answer]:
-        answers: dict[int, Answer] = {}
-        waiting = iter(questions)
-
-        async def work(client: openai.AsyncOpenAI) -> None:
-            for question in waiting:
-                answer = await self._ask(client, question.text, parse)
-                answers[question.place] = answer
-                done(question.place, answer)
-
-        async with self._client() as client:
-            # The first request alone: a wrong key or model costs one request, not --concurrency.
-            workers = min(self._flags.concurrency, len(questions))
-            first = next(waiting, None)
-            if first is not None:
-                answers[first.place] = await self._ask(client, first.text, parse)
-                done(first.place, answers[first.place])
-            tasks = [asyncio.create_task(work(client)) for _ in range(workers)]
-            try:
-                await asyncio.gather(*tasks)
-            finally:
-                for task in tasks:
-                    task.cancel()
-        return [answers[question.place] for question in questions]
-
-    def _client(self) -> openai.AsyncOpenAI:
-        key = os.environ.get(KEY_VARIABLE, "")
-        if not (key or self._flags.base_url or os.environ.get("OPENAI_BASE_URL")):
-            raise UserError(
-                f"OpenAI's own server needs the environment variable {KEY_VARIABLE}; export it, or "
-                f"give --base_url of an own server{self._without_key}"
-            )
-        return openai.AsyncOpenAI(
-            api_key=key or "none",
-            base_url=self._flags.base_url or None,
-            timeout=self._flags.timeout_seconds,
-            max_retries=self._flags.max_retries,
+        self, prompts: Iterable[str], parse: Parse, inbox: Inbox, answers: dict[int, Answer]
+    ) -> None:
+        questions = (
+            _Question(place, prompt, inbox.earlier(place)) for place, prompt in enumerate(prompts)
         )
+        first = next(questions, None)
+        if first is None:
+            return
 
-    async def _ask(
-        self, client: openai.AsyncOpenAI, text: str, parse: Callable[[str], Answer]
-    ) -> Answer:
-        """One answer; an unparseable reply is asked for once more."""
-        answer: Answer = Unparseable("not asked")
-        for _ in range(2):
-            try:
-                reply = await self._complete(client, text)
-            except openai.APIError as error:
-                return self._failed(error)
-            self._failures = 0
-            answer = _parsed(reply, parse)
-            if not isinstance(answer, Unparseable):
-                break
-        return answer
+        def all_questions() -> Iterable[_Question]:
+            yield first
+            yield from questions
 
-    async def _complete(self, client: openai.AsyncOpenAI, text: str) -> Any:
-        """One reply. What the server does not know of the request is left out from then on."""
+        async with connection(self.flags, self.without_key) as server:
+            asking = _Asking(self, server, parse, inbox, answers)
+            await dispatch(all_questions(), asking.attempt, self.flags.concurrency)
+
+    async def send(self, server: openai.AsyncOpenAI, messages: Sequence[Message]) -> Any:
+        """The decoded reply to one request, sent without what the server does not know.
+
+        Raises:
+            openai.APIError, asyncio.TimeoutError, json.JSONDecodeError, UnicodeDecodeError: it
+                failed.
+        """
         while True:
-            schema, limit = self._schema, self._limit
-            settings: dict[str, Any] = {
-                "model": self._model,
-                "messages": [{"role": "user", "content": text}],
-                "temperature": self._flags.temperature,
-                "top_p": self._flags.top_p,
-                limit: self._flags.max_tokens,
-            }
-            if schema:
-                settings["response_format"] = schema
+            body = self.shape.body(messages)
+            request = server.chat.completions.with_raw_response.create(**body)
             try:
-                return await client.chat.completions.create(**settings)
+                # the SDK's own time-out starts again with every byte that comes
+                raw = await asyncio.wait_for(request, self.flags.timeout_seconds)
+                return json.loads(raw.content)
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                said = _describe(error)
-                if limit == "max_tokens" and "max_completion_tokens" in said:
-                    self._limit = "max_completion_tokens"
-                elif schema and ("response_format" in said or "schema" in said.lower()):
-                    self._schema = None
-                else:
+                if not self.shape.leave_out(body, self.read_trouble(error).reason):
                     raise
 
-    def _failed(self, error: openai.APIError) -> Unparseable:
-        """The failure as a value, or an error where going on is pointless."""
-        stop = self._stop_message(error)
+    def note_reply(self) -> None:
+        """The server has answered."""
+        self.in_a_row, self._failures, self._reached = 0, 0, True
+
+    def give_up(self, reason: str) -> Unparseable:
+        """A request that failed for good, as a value, or an error where going on is pointless."""
         self._failures += 1
-        reason = "timed out" if isinstance(error, openai.APITimeoutError) else _describe(error)
-        if not stop and self._failures >= _FAILURES_IN_A_ROW:
-            stop = f"--base_url: {self._failures} requests in a row failed, the last: {reason}"
-        if stop:
-            raise UserError(f"{stop}; what was answered is kept") from error
+        if self._failures >= _FAILURES_IN_A_ROW:
+            raise UserError(
+                f"--base_url: {_FAILURES_IN_A_ROW} requests in a row failed, the last: {reason}; "
+                "what was answered is kept"
+            )
         return Unparseable(reason)
 
-    def _stop_message(self, error: openai.APIError) -> str:
-        """Why no further request can succeed, "" if one may."""
-        server = self._flags.base_url or "OpenAI's server"
-        if isinstance(error, openai.APIConnectionError) and not isinstance(
-            error, openai.APITimeoutError
-        ):
-            return f"--base_url {server}: no server answers there ({error.__cause__ or error})"
-        if isinstance(error, (openai.AuthenticationError, openai.PermissionDeniedError)):
-            return (
-                f"--base_url {server}: the key in {KEY_VARIABLE} was refused ({_describe(error)})"
-            )
-        if isinstance(error, openai.NotFoundError):
-            return (
-                f"{self._model_flag} {self._model}: not known at --base_url {server} "
-                f"({_describe(error)})"
-            )
-        if isinstance(error, openai.RateLimitError) and error.code == "insufficient_quota":
-            return f"--base_url {server}: the account has no quota left"
-        return ""
+
+class _Asking:
+    """The attempts of one `ChatClient.ask`."""
+
+    def __init__(
+        self,
+        client: ChatClient,
+        server: openai.AsyncOpenAI,
+        parse: Parse,
+        inbox: Inbox,
+        answers: dict[int, Answer],
+    ) -> None:
+        self._client, self._server, self._parse = client, server, parse
+        self._inbox, self._answers = inbox, answers
+
+    async def attempt(self, question: _Question) -> Later | None:
+        """Send a question once; when to send it again, None if it has its answer."""
+        client = self._client
+        messages = conversation(question.prompt, question.unreadable)
+        reserved = client.ledger.reserve(most_usage(messages, client.flags, client.model))
+        if reserved is None:
+            return Later(_FULL_SECONDS)
+        try:
+            body = await client.send(self._server, messages)
+        except _FAILURES as error:
+            return self._failed(question, client.read_trouble(error))
+        finally:
+            client.ledger.release(reserved)
+        client.note_reply()
+        reply = read_reply(body, messages, client.model)
+        client.ledger.add(reply.usage)
+        answer = parse_message(reply, self._parse)
+        if isinstance(answer, Unparseable) and question.unreadable is None:
+            self._inbox.unreadable(question.place, answer, reply.usage)
+            question.unreadable = answer
+            return Later(0.0)
+        self._answers[question.place] = answer
+        self._inbox(question.place, answer, reply.usage)
+        return None
+
+    def _failed(self, question: _Question, trouble: Trouble) -> Later | None:
+        client = self._client
+        if trouble.then == "stop":
+            raise UserError(f"{trouble.reason}; what was answered is kept")
+        client.in_a_row += 1
+        question.refusals += trouble.busy
+        question.failures += not trouble.busy
+        retries = client.flags.max_retries
+        left = question.refusals <= _BUSY_RETRIES * retries and question.failures <= retries
+        if trouble.then == "later" and left:
+            # where others are answered meanwhile, the server is well and longer waits help nobody
+            times = min(question.refusals + question.failures, client.in_a_row)
+            wait = backoff_seconds(times, random.random, trouble.retry_after)
+            return Later(wait, trouble.busy)
+        answer = client.give_up(trouble.reason)
+        self._answers[question.place] = answer
+        self._inbox(question.place, answer)
+        return None
 
 
-def response_format(name: str, properties: Mapping[str, Any]) -> dict[str, Any]:
-    """The `response_format` that makes a server answer with one JSON object of these keys."""
-    return {
-        "type": "json_schema",
-        "json_schema": {"name": name, "strict": True, "schema": object_schema(properties)},
-    }
-
-
-def object_schema(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON schema of an object with exactly these keys."""
-    return {
-        "type": "object",
-        "properties": dict(properties),
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-
-
-def _parsed(reply: Any, parse: Callable[[str], Answer]) -> Answer:
-    choice = reply.choices[0] if getattr(reply, "choices", None) else None
-    if choice is None:
-        return Unparseable("reply without a message", str(reply)[:500])
-    content = choice.message.content or ""
-    refusal = getattr(choice.message, "refusal", None)
-    if refusal and not content:
-        return Unparseable("refused by the model", refusal)
-    answer = parse(content)
-    if isinstance(answer, Unparseable) and choice.finish_reason == "length":
-        return Unparseable("cut off at --max_tokens", content)
+def parse_message(reply: Reply, parse: Parse) -> Answer:
+    """What `parse` makes of a reply, or why there is nothing to parse."""
+    if reply.failure:
+        return Unparseable(reply.failure, reply.text)
+    answer = parse(reply.text)
+    if isinstance(answer, Unparseable) and reply.is_cut:
+        return Unparseable("cut off at --max_tokens", reply.text)
     return answer
-
-
-def _describe(error: openai.APIError) -> str:
-    """Status and the server's own words on one line, without the key if it repeats it."""
-    status = getattr(error, "status_code", "")
-    body = error.body if isinstance(error.body, dict) else {}
-    said = str(body.get("message") or error.message).split("\n")[0][:200]
-    key = os.environ.get(KEY_VARIABLE, "")
-    return f"{status} {said.replace(key, '***') if key else said}".strip()

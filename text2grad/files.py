@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -129,30 +131,60 @@ class Journal:
     """An append-only JSON Lines file of finished work, so that a killed run loses nothing.
 
     Each line is an object with a "key". A torn last line (the process was killed while writing
-    it) is dropped when the journal is opened again.
+    it) is dropped when the journal is opened again. One process at a time can have it open.
+
+    Attributes:
+        rows: by key, the last row of each.
+        replaced: the earlier rows of these keys.
 
     Raises:
-        UserError: another line is damaged.
+        UserError: another line is damaged, or another run is writing this journal.
     """
 
-    def __init__(self, path: str | Path, flag: str = "--output_path") -> None:
+    def __init__(
+        self, path: str | Path, flag: str = "--output_path", sync_seconds: float = 1.0
+    ) -> None:
         self.path, self.flag = Path(path), flag
         self.rows: dict[str, Row] = {}
+        self.replaced: list[Row] = []
+        self._sync_seconds, self._synced = sync_seconds, 0.0
         check_writable(self.path.parent, flag)
-        if self.path.exists():
-            self._load()
         self._out = open(self.path, "ab")  # noqa: SIM115 - closed by close()
+        try:
+            fcntl.flock(self._out, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._out.close()
+            raise UserError(f"{flag} {self.path}: another run is writing this journal") from None
+        try:
+            os.truncate(self.path, self._load())
+        except UserError:
+            self._out.close()
+            raise
 
-    def _load(self) -> None:
+    @classmethod
+    def look(cls, path: str | Path, flag: str = "--output_path") -> Journal:
+        """The rows of a journal, or none, without a change to it; it cannot be appended to."""
+        journal = cls.__new__(cls)
+        journal.path, journal.flag, journal.rows, journal.replaced = Path(path), flag, {}, []
+        if journal.path.exists():
+            journal._load()
+        return journal
+
+    def _load(self) -> int:
+        """Read the rows; the length in bytes of the whole ones."""
         whole = 0
         with open(self.path, "rb") as lines:
             for number, line in enumerate(lines, 1):
                 if not line.endswith(b"\n"):
                     break
-                row = self._read_line(line, number)
-                self.rows[row["key"]] = row
+                self._keep(self._read_line(line, number))
                 whole += len(line)
-        os.truncate(self.path, whole)
+        return whole
+
+    def _keep(self, row: Row) -> None:
+        if row["key"] in self.rows:
+            self.replaced.append(self.rows[row["key"]])
+        self.rows[row["key"]] = row
 
     def _read_line(self, line: bytes, number: int) -> Row:
         try:
@@ -169,15 +201,22 @@ class Journal:
         )
 
     def append(self, row: Row) -> None:
-        """Write one finished row; it is on disk when this returns."""
-        self._out.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace"))
-        self._out.write(b"\n")
+        """Write one finished row.
+
+        When this returns no end of the process can lose it. It is forced to disk at most once in
+        `sync_seconds`: that takes milliseconds, in which an asynchronous caller answers nobody.
+        """
+        line = json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace")
+        self._out.write(line + b"\n")
         self._out.flush()
-        os.fsync(self._out.fileno())
-        self.rows[row["key"]] = row
+        if time.monotonic() - self._synced >= self._sync_seconds:
+            os.fsync(self._out.fileno())
+            self._synced = time.monotonic()
+        self._keep(row)
 
     def close(self) -> None:
-        """Close the file."""
+        """Force everything to disk and close the file."""
+        os.fsync(self._out.fileno())
         self._out.close()
 
 

@@ -56,7 +56,7 @@ def annotation_quality(
 
 
 def quality_table(quality: dict[str, Any]) -> str:
-    """The figures as a table for the terminal."""
+    """The figures as a table for the terminal, with those of several samples where there are."""
     rows: list[tuple[str, Any]] = [
         ("records", quality["records"]),
         ("parsed", f"{quality['parsed']} ({quality['parse_rate']:.1%})"),
@@ -75,6 +75,8 @@ def quality_table(quality: dict[str, Any]) -> str:
     rows += [
         (f"{name} quotes", f"{n} ({shares[name]:.0%})") for name, n in quality["spans"].items()
     ]
+    if agreement := quality.get("agreement"):
+        rows += [(f"samples, {name.replace('_', ' ')}", n) for name, n in agreement.items()]
     rows.append(("critique, mean words", f"{quality['critique_words']:.0f}"))
     return text_table(("annotation", ""), rows)
 

@@ -17,7 +17,7 @@ BASE_URL=${BASE_URL:-}
 ANNOTATOR_MODEL=${ANNOTATOR_MODEL:-gpt-4o}
 COT=${COT:-true}
 TEMPERATURE=${TEMPERATURE:-0.3}
-CONCURRENCY=${CONCURRENCY:-8}
+CONCURRENCY=${CONCURRENCY:-32}
 SEED=${SEED:-42}
 
 [ -n "${PYTHON:-}" ] || { [ -x "$ROOT/.venv/bin/python" ] && PYTHON=$ROOT/.venv/bin/python; } || PYTHON=python3

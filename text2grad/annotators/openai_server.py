@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from text2grad.annotators import Answer, OnAnswer, ignore
+from text2grad.batch_client import BatchClient
 from text2grad.chat_client import ChatClient, response_format
 from text2grad.files import sha256_text
 from text2grad.parsing import parse_reply
@@ -25,14 +27,17 @@ The person's feedback is about the same text. Rely on it where it is right, and 
 
 
 class OpenAIAnnotator:
-    """Critiques from a chat model, several requests at once (see `ChatClient`).
+    """Critiques from a chat model, several requests at once (see `ChatClient`) or as a batch.
 
     Args:
         task: gives keys, labels and the prompt.
         args: flags of the annotation script.
 
+    Attributes:
+        client: who asks; has the ledger.
+
     Raises:
-        UserError: the prompt file is wrong.
+        UserError: the prompt file or the price file is wrong.
     """
 
     is_costly = True
@@ -42,16 +47,19 @@ class OpenAIAnnotator:
         self._args = args
         kind = "annotation" if args.cot else "annotation_no_cot"
         self._template = task.prompt_template(kind, args.prompt_file)
-        self._client = ChatClient(
+        self._schema = reply_schema(task, args.cot)
+        self.client = ChatClient(
             args,
             args.annotator_model,
             "--annotator_model",
-            reply_schema(task, args.cot),
+            self._schema,
             without_key="; --annotator reference needs neither",
         )
 
     def provenance(self) -> dict[str, Any]:
         """What the annotated record says about its annotator."""
+        samples = self._args.samples_per_record
+        several = {"samples_per_record": samples} if samples > 1 else {}
         return {
             "annotator": "openai",
             "model": self._args.annotator_model,
@@ -59,13 +67,14 @@ class OpenAIAnnotator:
             "cot": self._args.cot,
             "temperature": self._args.temperature,
             "top_p": self._args.top_p,
+            **several,
         }
 
     def key(self, record: Record) -> str:
-        """Hash of the rendered prompt, the model and the sampling parameters."""
+        """Hash of the rendered prompt, the model, the sampling parameters and the schema."""
         args = self._args
         settings = (args.annotator_model, args.temperature, args.top_p, args.max_tokens)
-        return sha256_text(self.prompt(record), json.dumps(settings))
+        return sha256_text(self.prompt(record), json.dumps(settings), json.dumps(self._schema))
 
     def prompt(self, record: Record) -> str:
         """The text that is sent for a record; its texts are inserted as they are."""
@@ -79,10 +88,16 @@ class OpenAIAnnotator:
         """One answer per record, in order; `done` gets each as it comes.
 
         Raises:
-            UserError: see `ChatClient.ask`.
+            UserError: see `ChatClient.ask` and `BatchClient.ask`.
         """
-        prompts = [self.prompt(record) for record in records]
-        return self._client.ask(prompts, lambda reply: parse_reply(reply, self._task), done)
+        args = self._args
+        client: ChatClient | BatchClient = self.client
+        if args.batch_api:
+            state = Path(args.output_path).with_suffix(".batch.json")
+            client = BatchClient(self.client, state, args.batch_poll_seconds)
+        # made as they are sent: 60,000 rendered prompts take more memory than the records
+        prompts = (self.prompt(record) for record in records)
+        return client.ask(prompts, lambda reply: parse_reply(reply, self._task), done)
 
 
 def reply_schema(task: TaskSpec, cot: bool) -> dict[str, Any]:

@@ -47,10 +47,6 @@ class DecodingStats:
     seconds: float = 0.0
     raw: list[str] = field(default_factory=list)
 
-    def grammar_of(self, response: str) -> CritiqueGrammar:
-        """What a reply about a response may be, of characters that the model can write."""
-        return self.format.grammar(self.task, response, self.table.writable)
-
     def rates(self) -> dict[str, float]:
         """Shares of the freely chosen tokens, and speed."""
         free = max(self.free, 1)

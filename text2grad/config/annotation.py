@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from text2grad.config.checks import above, at_least, fraction
-from text2grad.schema import FieldNames
+from text2grad.config.checks import at_least, fraction
+from text2grad.config.server import ServerConfig
+from text2grad.schema import FieldNames, UserError
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class PrepareConfig:
 
 
 @dataclass(frozen=True)
-class AnnotateConfig:
+class AnnotateConfig(ServerConfig):
     """Write a critique with verified good and poor quotes for every response."""
 
     task: str = "slf5k"
@@ -55,8 +56,6 @@ class AnnotateConfig:
     """annotated records; the journal and the failures lie beside it"""
     annotator: Literal["openai", "reference", "human"] = "openai"
     """openai: any compatible server; reference: no model, compares texts; human: given spans"""
-    base_url: str = ""
-    """address of the server, "" for OpenAI's own; the key is read from OPENAI_API_KEY"""
     annotator_model: str = "gpt-4o"
     """model name at the server"""
     cot: bool = True
@@ -69,16 +68,14 @@ class AnnotateConfig:
     """sampling temperature of the annotator"""
     top_p: float = 0.95
     """nucleus of the annotator"""
-    max_tokens: int = 1200
-    """longest reply"""
-    concurrency: int = 8
-    """requests under way at once"""
-    timeout_seconds: float = 60.0
-    """patience for one request"""
-    max_retries: int = 4
-    """retries of a request that may succeed later"""
-    retry_failed: bool = False
-    """ask again for the records that failed in an earlier run"""
+    samples_per_record: int = 1
+    """replies per record; with 3 or more the spans that most of them mark are kept"""
+    batch_api: bool = False
+    """ask through the provider's batch endpoint: cheaper, and an answer within a day"""
+    batch_poll_seconds: float = 60.0
+    """--batch_api: time between two looks at it; 0 looks once and leaves"""
+    dry_run: bool = False
+    """print prompts and an estimate of tokens and cost, and ask nothing"""
     spans_path: str = ""
     """file with a person's spans (annotator human); "" takes them from --data_path"""
     human_good: Literal["sentences", "none"] = "sentences"
@@ -99,6 +96,15 @@ class AnnotateConfig:
     }
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "temperature", "max_samples", "max_retries")
-        at_least(self, 1, "concurrency", "max_tokens")
-        above(self, 0, "timeout_seconds", "top_p")
+        super().__post_init__()
+        at_least(self, 0, "max_samples", "batch_poll_seconds")
+        at_least(self, 1, "samples_per_record")
+        several = self.samples_per_record > 1
+        if self.annotator != "openai" and (several or self.batch_api):
+            flag = f"samples_per_record {self.samples_per_record}" if several else "batch_api true"
+            raise UserError(f"--{flag}: --annotator {self.annotator} asks no server; needs openai")
+        if several and self.temperature == 0:
+            raise UserError(
+                f"--samples_per_record {self.samples_per_record} with --temperature 0: all samples "
+                "would be the same; take a higher temperature"
+            )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from text2grad.config.checks import above, at_least
+from text2grad.config.server import ServerConfig
 from text2grad.config.training import AnyFormat, Dtype
 from text2grad.schema import FieldNames
 
@@ -119,7 +120,7 @@ class PolicyMetricsConfig:
 
 
 @dataclass(frozen=True)
-class JudgeConfig:
+class JudgeConfig(ServerConfig):
     """Let a chat model compare two sets of responses to the same prompts, in both orders."""
 
     task: str = "slf5k"
@@ -130,26 +131,10 @@ class JudgeConfig:
     """responses B to the same prompts, for example before training"""
     output_file: str = "result/judge.json"
     """all figures; journal, verdicts and failures lie beside it"""
-    base_url: str = ""
-    """address of the server, "" for OpenAI's own; the key is read from OPENAI_API_KEY"""
     judge_model: str = "gpt-4o"
     """model name at the server"""
     prompt_file: str = ""
     """own wording of the judge's prompt, with the same $slots"""
-    temperature: float = 0.0
-    """sampling temperature of the judge"""
-    top_p: float = 1.0
-    """nucleus of the judge"""
-    max_tokens: int = 1200
-    """longest reply"""
-    concurrency: int = 8
-    """requests under way at once"""
-    timeout_seconds: float = 60.0
-    """patience for one request"""
-    max_retries: int = 4
-    """retries of a request that may succeed later"""
-    retry_failed: bool = False
-    """ask again for the replies that failed in an earlier run"""
     max_samples: int = 0
     """prompts to compare, 0 for all"""
     seed: int = 42
@@ -165,6 +150,5 @@ class JudgeConfig:
     }
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "temperature", "max_samples", "max_retries")
-        at_least(self, 1, "concurrency", "max_tokens")
-        above(self, 0, "timeout_seconds", "top_p")
+        super().__post_init__()
+        at_least(self, 0, "max_samples")

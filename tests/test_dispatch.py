@@ -1,0 +1,160 @@
+"""Many requests at once, in a time that passes only when nothing else can happen."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from text2grad.dispatch import Later, Pace, backoff_seconds, dispatch
+
+
+class VirtualTime(asyncio.SelectorEventLoop):
+    """Sleeps take no time; `time()` says how long they would have taken."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = 0.0
+
+    def time(self):
+        return self.now
+
+    def _run_once(self):
+        if not self._ready and self._scheduled:
+            self.now = max(self.now, self._scheduled[0]._when)
+        super()._run_once()
+
+
+def run(jobs, attempt, concurrency):
+    """The virtual seconds that it took."""
+    loop = VirtualTime()
+    try:
+        loop.run_until_complete(dispatch(jobs, attempt, concurrency))
+        return loop.now
+    finally:
+        loop.close()
+
+
+@pytest.mark.parametrize(
+    ("failures", "draw", "retry_after", "seconds"),
+    [
+        (1, 0.0, None, 0.25),  # 0.5 * (0.5 + 0.5 * 0)
+        (1, 0.5, None, 0.375),
+        (2, 0.5, None, 0.75),
+        (3, 0.5, None, 1.5),
+        (20, 1.0, None, 30.0),  # the longest
+        (1, 0.5, 2.0, 2.375),
+        (9, 1.0, 2.0, 2.5),  # what the server asks for, and half a second at most
+    ],
+)
+def test_backoff(failures, draw, retry_after, seconds):
+    assert backoff_seconds(failures, lambda: draw, retry_after) == pytest.approx(seconds, abs=1e-9)
+
+
+def test_one_that_waits_gives_its_place_to_another():
+    tries = Counter()
+
+    async def attempt(job):
+        tries[job] += 1
+        await asyncio.sleep(1.0)
+        return Later(100.0) if job == 0 and tries[job] == 1 else None
+
+    # 0 alone (1 s), its 100 s of waiting hide the 8 others (two at a time: 4 s), then 0 again
+    assert run(range(9), attempt, 2) == pytest.approx(102.0)
+    assert tries == {0: 2, **dict.fromkeys(range(1, 9), 1)}
+
+
+def test_never_sooner_than_the_server_asks_for():
+    times = []
+
+    async def attempt(job):
+        times.append(asyncio.get_running_loop().time())
+        return Later(7.0, busy=True) if len(times) < 3 else None
+
+    run([0], attempt, 4)
+    assert times == pytest.approx([0.0, 7.0, 14.0])
+
+
+def test_the_first_goes_alone_and_never_more_than_allowed():
+    active, most, first = 0, 0, []
+
+    async def attempt(job):
+        nonlocal active, most
+        active += 1
+        most = max(most, active)
+        await asyncio.sleep(1.0)
+        if job == 0:
+            first.append(most)
+        active -= 1
+
+    assert run(range(41), attempt, 8) == pytest.approx(1 + 40 / 8)
+    assert (first, most) == ([1], 8)
+
+
+def test_a_server_that_refuses_everything_is_not_shown_the_whole_list():
+    shown = set()
+
+    async def attempt(job):
+        shown.add(job)
+        if asyncio.get_running_loop().time() > 100.0:
+            raise ValueError("enough")
+        return Later(1.0, busy=True)
+
+    with pytest.raises(ValueError, match="enough"):
+        run(range(10_000), attempt, 8)
+    assert len(shown) <= 16
+
+
+def test_an_error_starts_nothing_new_and_loses_nothing_that_is_under_way():
+    finished, started = [], []
+
+    async def attempt(job):
+        started.append(job)
+        if job == 2:
+            raise ValueError("no more")
+        await asyncio.sleep(5.0 if job else 0.0)
+        finished.append(job)
+
+    with pytest.raises(ValueError, match="no more"):
+        run(range(100), attempt, 4)
+    assert started == [0, 1, 2, 3, 4]
+    assert sorted(finished) == [0, 1, 3, 4]
+
+
+def test_the_pace_halves_when_more_than_a_quarter_is_refused_and_recovers():
+    pace = Pace(64)
+    assert pace.limit == 1
+    pace.note(busy=False)
+    assert pace.limit == 64
+    for n in range(63):  # a window of 64 with the first: 16 refused are a quarter, no more
+        pace.note(busy=n < 16)
+    assert pace.limit == 64
+    for n in range(64):
+        pace.note(busy=n < 17)
+    assert pace.limit == 32
+    for _ in range(32):
+        pace.note(busy=False)
+    assert pace.limit == 36  # an eighth more
+    for _ in range(36 * 9):
+        pace.note(busy=True)
+    assert pace.limit == 1
+
+
+def test_a_server_of_little_room_is_not_hammered():
+    """It takes 4 at a time and refuses the others: few of the requests may be refusals."""
+    active, refused, done = 0, 0, 0
+
+    async def attempt(job):
+        nonlocal active, refused, done
+        if active >= 4:
+            refused += 1
+            return Later(1.0, busy=True)
+        active += 1
+        await asyncio.sleep(1.0)
+        active -= 1
+        done += 1
+        return None
+
+    seconds = run(range(2000), attempt, 64)
+    assert done == 2000
+    assert refused < 2000
+    assert seconds < 1.5 * 2000 / 4
