@@ -112,7 +112,7 @@ def _write(
 def _inside(function: ast.AST) -> Iterator[ast.AST]:
     """Nodes of the body of a function, with its docstring left out."""
     for statement in function.body:
-        if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
+        if not _is_text(statement):
             yield from ast.walk(statement)
 
 
@@ -199,16 +199,20 @@ def _missing(function: ast.AST, chance: random.Random) -> Iterator[Site]:
     for owner in (function, *_inside(function)):
         for field in ("body", "orelse"):
             block = getattr(owner, field, None)
-            if not isinstance(block, list) or len(block) < 2:
+            if not isinstance(block, list):
                 continue
-            for index, statement in enumerate(block):
-                is_text = isinstance(statement, ast.Expr) and _is(statement.value, ast.Constant)
-                if isinstance(statement, _SIMPLE) and not is_text:
-                    yield statement.lineno, _remove(block, index)
+            code = [n for n, statement in enumerate(block) if not _is_text(statement)]
+            for index in code if len(code) > 1 else []:
+                if isinstance(block[index], _SIMPLE):
+                    yield block[index].lineno, _remove(block, index)
 
 
 def _remove(block: list[ast.stmt], index: int) -> Callable[[], None]:
     return lambda: block.pop(index)
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def _is(node: ast.AST, *kinds: type) -> bool:

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 
 from text2grad.localisation.syntax import LOOPS, Source, Statement, local_names
 
-_BINARY = {
-    "+": ("-", "*"),
-    "-": ("+", "*"),
-    "*": ("+", "-", "/", "//", "**"),
-    "/": ("//", "*", "-"),
-    "//": ("/", "%", "*"),
-    "%": ("//", "*", "+"),
-    "**": ("*", "+"),
-    "&": ("|", "^"),
-    "|": ("&", "^"),
-    "^": ("|", "&"),
-    "<<": (">>",),
-    ">>": ("<<",),
+_ARITHMETIC = ("+", "-", "*", "/", "//", "%", "**")
+_NEAR_OPERATORS = {
+    "+": "-*",
+    "-": "+*",
+    "*": ("+", "-", "//", "/"),
+    "/": ("//", "*"),
+    "//": ("/", "%"),
+    "%": ("//",),
+    "**": ("*",),
+}
+_BITS = {
+    **{"&": ("|", "^"), "|": ("&", "^"), "^": ("|", "&")},
+    **{"<<": (">>",), ">>": ("<<",)},
 }
 _ORDER = ("<", "<=", ">", ">=", "==", "!=")
 _NEAR = {"<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "=="}
@@ -100,7 +100,8 @@ class _Finder:
         self.source, self.statement = source, statement
         parameters, bound = local_names(source, statement.function)
         self.names = [*parameters, *bound]
-        self.strings = _strings(source)
+        self.strings = _constants(source, str)
+        self.numbers = _constants(source, int)
 
     def changes(self, node: ast.AST) -> Iterator[Change]:
         find = getattr(self, f"_{type(node).__name__.lower()}", None)
@@ -108,7 +109,9 @@ class _Finder:
             yield from find(node)
 
     def _binop(self, node: ast.BinOp) -> Iterator[Change]:
-        yield from self._operator(node.left, node.right, node.op, _BINARY)
+        symbol = _SYMBOL.get(type(node.op), "")
+        for other, plausibility in _other_operators(symbol):
+            yield self._token_between(node.left, node.right, symbol), other, plausibility
         for operand in (node.left, node.right):
             yield node, self._text(operand), 0.7
         if isinstance(node.op, (ast.Sub, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow)):
@@ -117,8 +120,8 @@ class _Finder:
     def _augassign(self, node: ast.AugAssign) -> Iterator[Change]:
         symbol = _SYMBOL.get(type(node.op), "@")
         place = self._token_between(node.target, node.value, f"{symbol}=")
-        for other in _BINARY.get(symbol, ()):
-            yield place, f"{other}=", 1.0
+        for other, plausibility in _other_operators(symbol):
+            yield place, f"{other}=", plausibility
         yield place, "=", 0.9
         yield from self._shifted(node.value, 0.9)
 
@@ -160,18 +163,27 @@ class _Finder:
         if isinstance(value, bool):
             yield node, str(not value), 1.0
         elif isinstance(value, (int, float)):
-            for other in dict.fromkeys((value + 1, value - 1, 0, 1, 2, -value, value * 2)):
-                if other != value:
-                    near = abs(other - value) == 1
-                    yield node, f"({other})" if other < 0 else repr(other), 1.0 if near else 0.8
+            yield from self._number(node, value)
         elif isinstance(value, str):
-            variants = (*self.strings, value.lower(), value.upper(), value.capitalize(), "", " ")
-            for other in dict.fromkeys(variants):
+            cases = (value.lower(), value.upper(), value.capitalize(), value.swapcase())
+            cuts = (value[1:], value[:-1], value[::-1], "", " ")
+            for other in dict.fromkeys((*cases, *cuts, *self.strings)):
                 if other != value:
                     yield node, repr(other), 0.8
         elif value is None:
             for other in ("True", "False", "0", "[]", "''", "-1"):
                 yield node, other, 0.7
+
+    def _number(self, node: ast.Constant, value: int | float) -> Iterator[Change]:
+        """The neighbours, then what else is commonly meant, then other numbers of the solution."""
+        near = (value + 1, value - 1)
+        others = (0, 1, 2, -value, value * 2, value / 2, value / 10, value + 2, value - 2)
+        for other in dict.fromkeys((*near, *others, *self.numbers)):
+            if isinstance(value, int) and int(other) == other:
+                other = int(other)
+            if other != value and (isinstance(value, float) or isinstance(other, int)):
+                text = f"({other!r})" if other < 0 else repr(other)
+                yield node, text, 1.0 if other in near else 0.8
 
     def _name(self, node: ast.Name) -> Iterator[Change]:
         if not isinstance(node.ctx, ast.Load):
@@ -296,13 +308,6 @@ class _Finder:
         between = self.source.text[left_end:right_start]
         yield (start, end), f"{self._text(right)}{between}{self._text(left)}", 0.9
 
-    def _operator(
-        self, left: ast.AST, right: ast.AST, operator: ast.AST, table: dict[str, Sequence[str]]
-    ) -> Iterator[Change]:
-        symbol = _SYMBOL.get(type(operator), "")
-        for other in table.get(symbol, ()):
-            yield self._token_between(left, right, symbol), other, 1.0
-
     def _token_between(self, left: ast.AST, right: ast.AST, symbol: str) -> tuple[int, int]:
         first, last = self.source.place(left)[1], self.source.place(right)[0]
         tokens = self.source.tokens
@@ -310,6 +315,17 @@ class _Finder:
 
     def _text(self, node: ast.AST) -> str:
         return self.source.segment(node)
+
+
+def _other_operators(symbol: str) -> list[tuple[str, float]]:
+    """What may have been meant by an operator, the likely ones first."""
+    if symbol in _BITS:
+        return [(other, 1.0) for other in _BITS[symbol]]
+    if symbol not in _ARITHMETIC:
+        return []
+    near = tuple(_NEAR_OPERATORS[symbol])
+    far = [other for other in _ARITHMETIC if other != symbol and other not in near]
+    return [(other, 1.0) for other in near] + [(other, 0.85) for other in far]
 
 
 def _walk_expressions(node: ast.AST) -> Iterator[ast.AST]:
@@ -321,15 +337,15 @@ def _walk_expressions(node: ast.AST) -> Iterator[ast.AST]:
             yield from _walk_expressions(child)
 
 
-def _strings(source: Source) -> list[str]:
-    """The other short strings of the solution: a wrong one is often one of them."""
+def _constants(source: Source, kind: type) -> list:
+    """The short constants of the solution: a wrong one is often another one of them."""
     values = [
         node.value
         for statement in source.statements
         for node in statement.own_nodes
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if isinstance(node, ast.Constant) and type(node.value) is kind
     ]
-    return [text for text in dict.fromkeys(values) if len(text) <= 20][:6]
+    return [value for value in dict.fromkeys(values) if len(str(value)) <= 20][:6]
 
 
 def _short(text: str) -> str:

@@ -15,7 +15,8 @@ _TRACEBACK = 0.25
 _DATA_FLOW = 0.2
 _FAR_SIDE = 0.9  # the statement after a gap, against the one before it
 _NEAR_BEST = 0.6  # of the highest score, to be blamed beside it
-_MOST_SHARE = 0.35  # of the lines of code
+_MOST_SHARE = 0.35  # of the lines of code, where a trial edit mends everything
+_UNSURE_SHARE = 0.5  # of them, where none does
 _MOST_STATEMENTS = 4
 
 
@@ -39,15 +40,18 @@ class Suspect:
 
 
 def prior_suspicion(
-    source: Source, hits: Mapping[Statement, Hits], failed_at: Sequence[Statement]
+    source: Source,
+    hits: Mapping[Statement, Hits],
+    failed_at: Sequence[Statement],
+    raised: Sequence[Statement] = (),
 ) -> dict[Statement, float]:
     """Suspicion before any trial: coverage, the traceback, and what feeds the failing place.
 
     Args:
         source: the solution.
         hits: of each statement.
-        failed_at: innermost statements of the tracebacks; without an exception, the `return`s that
-            failing checks came through.
+        failed_at: where failing checks went wrong.
+        raised: those of them at which an exception was raised.
     """
     near: dict[Statement, float] = {}
     for place in failed_at:
@@ -58,7 +62,7 @@ def prior_suspicion(
     for statement, hit in hits.items():
         if statement.is_definition or not (hit.suspicion or statement in near):
             continue
-        at_fault = _TRACEBACK * (statement in failed_at)
+        at_fault = _TRACEBACK * (statement in raised)
         flow = _DATA_FLOW * near.get(statement, 0.0)
         suspicion[statement] = _COVERAGE * hit.suspicion + at_fault + flow
     return suspicion
@@ -104,15 +108,17 @@ def select(
     """The suspects that are quoted: near the strongest, few, and on a small share of the lines.
 
     The strongest is quoted whatever its size, the others only while their lines stay within
-    a fixed share of all.
+    a fixed share of all; the share is larger where no trial edit mends everything.
     """
+    sure = any(suspect.trial and suspect.trial.passes for suspect in suspects)
+    share = _MOST_SHARE if sure else _UNSURE_SHARE
     chosen: list[Suspect] = []
     lines: set[int] = set()
     for suspect in suspects[: 2 * most]:
         if chosen and suspect.score < _NEAR_BEST * suspects[0].score:
             break
         own = set(range(suspect.statement.first, suspect.statement.last + 1))
-        if chosen and (len(lines | own) > _MOST_SHARE * code_lines or len(chosen) >= most):
+        if chosen and (len(lines | own) > share * code_lines or len(chosen) >= most):
             continue
         chosen.append(suspect)
         lines |= own

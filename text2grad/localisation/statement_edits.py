@@ -30,17 +30,32 @@ def statement_edits(source: Source, statement: Statement) -> Iterator[Edit]:
         yield moved
 
 
-def insertions(source: Source, missing: str = "") -> Iterator[Edit]:
+@dataclass(frozen=True)
+class Symptoms:
+    """What the failing checks tell of a statement that may be missing.
+
+    Attributes:
+        undefined: a name that was used before it had a value, "" for none.
+        fell_off: a check came to the end of a function without a `return`.
+        endless: a check ran out of time.
+    """
+
+    undefined: str = ""
+    fell_off: bool = False
+    endless: bool = False
+
+
+def insertions(source: Source, symptoms: Symptoms = Symptoms()) -> Iterator[Edit]:  # noqa: B008
     """One statement more, in each gap between the statements of a function.
 
     Args:
         source: the solution.
-        missing: a name that a check found undefined, "" for none; it is then given a value.
+        symptoms: say which statements are likely.
     """
     functions = dict.fromkeys(s.function for s in source.statements if s.function)
     for function in functions:
         inside = source.function_statements(function)
-        names = _Names(source, function, missing)
+        names = _Names(source, function, symptoms)
         for statement in inside:
             if statement.is_compound or not source.starts_line(statement):
                 continue
@@ -53,13 +68,22 @@ def insertions(source: Source, missing: str = "") -> Iterator[Edit]:
                 yield from _fill_after_block(source, names, statement)
 
 
+@dataclass(frozen=True)
+class _Gap:
+    """A place for one statement more: inside a loop, first or last of its function, or neither."""
+
+    in_loop: bool
+    is_first: bool
+    is_last: bool
+
+
 @dataclass
 class _Names:
     """The variables of a function by what they hold, as far as its text tells."""
 
     source: Source
     function: ast.AST
-    missing: str
+    symptoms: Symptoms
     parameters: list[str] = field(init=False)
     bound: list[str] = field(init=False)
 
@@ -89,50 +113,47 @@ class _Names:
         """Names of the function, those bound in it first."""
         return [*self.bound, *self.parameters][: 2 * _MOST_NAMES]
 
-    def statements(self, loop: bool, first: bool) -> Iterator[tuple[str, float]]:
-        """What may stand in a gap, with its plausibility.
-
-        Args:
-            loop: whether the gap is inside a loop.
-            first: whether it is at the start of the function.
-        """
-        if self.missing:
-            for value in (*_FRESH, *(name for name in self.all if name != self.missing)):
-                yield f"{self.missing} = {value}", 0.9
+    def statements(self, gap: _Gap) -> Iterator[tuple[str, float]]:
+        """What may stand in a gap, with its plausibility."""
+        missing = self.symptoms.undefined
+        if missing:
+            for value in (*_FRESH, *(name for name in self.all if name != missing)):
+                yield f"{missing} = {value}", 0.9
             return
-        values = [name for name in self.all if name not in self.holding(list, set, dict)]
-        for name in self.holding(int, float):
-            yield f"{name} += 1", 0.9
-            yield f"{name} -= 1", 0.8
-        for name in self.holding(list):
-            for value in values[:_MOST_NAMES]:
-                yield f"{name}.append({value})", 0.9
-        for name in self.holding(set):
-            for value in values[:_MOST_NAMES]:
-                yield f"{name}.add({value})", 0.9
-        for name in self.holding(dict):
-            for value in values[:3]:
-                yield f"{name}[{value}] = {name}.get({value}, 0) + 1", 0.8
-        for name in self.bound[:_MOST_NAMES]:
-            for value in self.all[:_MOST_NAMES]:
-                if value != name:
-                    yield f"{name} = {value}", 0.8
-                    yield f"{name} += {value}", 0.8
-        for name in self.holding(int, float, list, str, set, dict):
-            for value in {ast.unparse(v) for v in self.assigned[name] if _kind(v)}:
-                yield f"{name} = {value}", 0.8
-        yield from self._leaving(loop)
-        if first:
+        yield from self._changes()
+        if gap.in_loop:
+            yield "break", 0.9 if self.symptoms.endless else 0.7
+            yield "continue", 0.7
+        returns = 1.0 if self.symptoms.fell_off and gap.is_last else 0.8
+        for name in self.all[:_MOST_NAMES]:
+            yield f"return {name}", returns
+        for value in ("True", "False", "0", "-1", "[]", "''"):
+            yield f"return {value}", returns
+        if gap.is_first:
             yield from self._guards()
 
-    def _leaving(self, loop: bool) -> Iterator[tuple[str, float]]:
-        if loop:
-            yield "break", 0.9
-            yield "continue", 0.8
-        for name in self.all[:_MOST_NAMES]:
-            yield f"return {name}", 0.9
-        for value in ("True", "False", "0", "-1", "[]", "''"):
-            yield f"return {value}", 0.8
+    def _changes(self) -> Iterator[tuple[str, float]]:
+        counting = 1.0 if self.symptoms.endless else 0.9
+        held = self.holding(list, set, dict)
+        values = [name for name in self.all if name not in held][:_MOST_NAMES]
+        for name in self.holding(int, float):
+            yield f"{name} += 1", counting
+            yield f"{name} -= 1", counting - 0.1
+        for value in values:
+            for name in self.holding(list):
+                yield f"{name}.append({value})", 0.9
+            for name in self.holding(set):
+                yield f"{name}.add({value})", 0.9
+            for name in self.holding(dict):
+                yield f"{name}[{value}] = {name}.get({value}, 0) + 1", 0.7
+        for name in self.bound[:4]:
+            for value in self.all[:4]:
+                if value != name:
+                    yield f"{name} = {value}", 0.7
+                    yield f"{name} += {value}", 0.7
+        for name, given in self.assigned.items():
+            for value in {ast.unparse(v): None for v in given if _kind(v)}:
+                yield f"{name} = {value}", 0.8
 
     def _guards(self) -> Iterator[tuple[str, float]]:
         for name in self.parameters[:3]:
@@ -144,12 +165,12 @@ def _fill(source: Source, names: _Names, at: Statement, before: bool) -> Iterato
     """Statements before or after one that has a line of its own."""
     place = at.block.index(at.node)
     other = None if before else _neighbour(source, at, place + 1)
-    loop = any(isinstance(parent.node, LOOPS) for parent in at.parents)
-    first = before and not at.parents
+    in_loop = any(isinstance(parent.node, LOOPS) for parent in at.parents)
+    gap = _Gap(in_loop, before and not at.parents, not (before or at.parents or other))
     indentation = source.indentation(at)
     character = source.line_starts[at.first - 1 if before else at.last]
     side = "before" if before else "after"
-    for text, plausibility in names.statements(loop, first):
+    for text, plausibility in names.statements(gap):
         note = f"`{text}` {side} it"
         inserted = f"{indentation}{text}\n"
         if character and source.text[character - 1] not in "\r\n":
@@ -163,14 +184,15 @@ def _fill_after_block(source: Source, names: _Names, header: Statement) -> Itera
     character = source.line_starts[last_line]
     place = header.block.index(header.node)
     last = source.statement_at(last_line) or header
-    other = _neighbour(source, header, place + 1) or header
-    loop = any(isinstance(parent.node, LOOPS) for parent in header.parents)
-    for text, plausibility in names.statements(loop, False):
+    after = _neighbour(source, header, place + 1)
+    in_loop = any(isinstance(parent.node, LOOPS) for parent in header.parents)
+    gap = _Gap(in_loop, False, not (header.parents or after))
+    for text, plausibility in names.statements(gap):
         inserted = f"{source.indentation(header)}{text}\n"
         if source.text[character - 1] not in "\r\n":
             inserted = f"\n{inserted}"
         note = f"`{text}` after the block that ends here"
-        yield Edit(last, character, character, inserted, note, plausibility, other)
+        yield Edit(last, character, character, inserted, note, plausibility, after or header)
 
 
 def _neighbour(source: Source, statement: Statement, place: int) -> Statement | None:

@@ -6,6 +6,7 @@ import ast
 import io
 import re
 import tokenize
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -149,7 +150,7 @@ class Source:
 
     def line_of(self, character: int) -> int:
         """1-based line of a character."""
-        return next(n for n, start in enumerate(self.line_starts[1:], 1) if character < start)
+        return min(bisect_right(self.line_starts, character), len(self.lines))
 
     def indentation(self, statement: Statement) -> str:
         """White space at the start of a statement's line."""

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 
 from text2grad.localisation.edits import Edit, expression_edits
 from text2grad.localisation.spectrum import Hits
-from text2grad.localisation.statement_edits import insertions, statement_edits
+from text2grad.localisation.statement_edits import Symptoms, insertions, statement_edits
 from text2grad.localisation.syntax import Source, Statement
-from text2grad.unit_tests import TestLog
+from text2grad.outcomes import TestLog
 
 RunVariants = Callable[[Sequence[str]], Sequence[TestLog]]
 
 _BATCH = 24
-_INSERTION_DISCOUNT = 0.85  # one statement more fits in many places that are not the fault
+_SUSPICION = 0.5  # how much it counts in the order, against plausibility
+_INSERTION_DISCOUNT = 0.2  # one statement more fits in many places that are not the fault
+_LESS_PLAUSIBLE = 0.15  # than an edit that mended all: no longer tried
 
 
 @dataclass(frozen=True)
@@ -57,29 +59,29 @@ class Trials:
 
 
 def plan_edits(
-    source: Source, suspicion: Mapping[Statement, float], missing: str = ""
+    source: Source,
+    suspicion: Mapping[Statement, float],
+    symptoms: Symptoms = Symptoms(),  # noqa: B008
 ) -> list[Edit]:
-    """Every trial edit once, those of suspicious statements and plausible changes first.
+    """Every trial edit once, plausible changes and suspicious statements first.
 
     Args:
         source: the solution.
-        suspicion: of each statement, in [0, 1]; statements without any are left alone.
-        missing: a name the checks found undefined, "" for none.
+        suspicion: of each statement, >= 0; statements without any are left alone.
+        symptoms: what the failing checks tell of a missing statement.
     """
+    most = max(suspicion.values(), default=0.0)
     edits: list[tuple[float, Edit]] = []
     for statement, worth in suspicion.items():
         if worth > 0:
-            for edit in (
-                *expression_edits(source, statement),
-                *statement_edits(source, statement),
-            ):
-                edits.append((worth * edit.plausibility, edit))
-    for edit in insertions(source, missing):
+            for edit in (*expression_edits(source, statement), *statement_edits(source, statement)):
+                edits.append((edit.plausibility + _SUSPICION * worth / most, edit))
+    for edit in insertions(source, symptoms):
         sides = [edit.statement] if edit.other is None else [edit.statement, edit.other]
         worth = max(suspicion.get(side, 0.0) for side in sides)
         if worth > 0:
-            discount = 1.0 if missing else _INSERTION_DISCOUNT
-            edits.append((worth * edit.plausibility * discount, edit))
+            discount = 0.0 if edit.plausibility == 1.0 else _INSERTION_DISCOUNT
+            edits.append((edit.plausibility - discount + _SUSPICION * worth / most, edit))
     edits.sort(key=lambda pair: -pair[0])
     seen = {source.text}
     planned = []
@@ -101,6 +103,8 @@ def run_trials(
 ) -> Trials:
     """Try edits in order until all are tried or the time is over.
 
+    Once one mends everything, only edits that are about as plausible are still tried.
+
     Args:
         text: the solution.
         log: its test run.
@@ -112,13 +116,13 @@ def run_trials(
     deadline = clock() + seconds
     trials: list[Trial] = []
     before = _outcomes(log)
-    for start in range(0, len(edits), _BATCH):
-        if clock() >= deadline:
-            break
-        batch = edits[start : start + _BATCH]
+    left = list(edits)
+    while left and clock() < deadline:
+        batch, left = left[:_BATCH], left[_BATCH:]
         logs = run([edit.apply(text) for edit in batch])
-        for edit, after in zip(batch, logs, strict=True):
-            trials.append(_compare(edit, before, after))
+        trials += [_compare(edit, before, after) for edit, after in zip(batch, logs, strict=True)]
+        found = max((trial.edit.plausibility for trial in trials if trial.passes), default=0.0)
+        left = [edit for edit in left if edit.plausibility >= found - _LESS_PLAUSIBLE]
     return Trials(trials, len(edits))
 
 
