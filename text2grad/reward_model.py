@@ -110,9 +110,7 @@ def _annotated(args: RewardTrainConfig, task: TaskSpec, path: str, flag: str) ->
     return records
 
 
-def _more(
-    args: RewardTrainConfig, task: TaskSpec, paths: Sequence[str], flag: str
-) -> list[Record]:
+def _more(args: RewardTrainConfig, task: TaskSpec, paths: Sequence[str], flag: str) -> list[Record]:
     """Records of more files, whose names join their ids: the same prompts have the same ids."""
     found = []
     for path in paths:
