@@ -25,6 +25,7 @@ __all__ = [
     "OUTSIDE",
     "TokenBytes",
     "byte_pieces",
+    "label_scores",
     "label_tokens",
     "locate_spans",
     "match_statistics",
@@ -62,8 +63,13 @@ def score_tokens(pieces: Sequence[bytes], spans: Sequence[Span], task: TaskSpec)
 
     Example: pieces [b"ab", b"cdef", b" "], "abcd" good (1) and "a" poor (-1) -> [-1, 1, 0]
     """
+    return label_scores(label_tokens(pieces, spans, task), task)
+
+
+def label_scores(labels: Sequence[str], task: TaskSpec) -> list[float]:
+    """The score of each token's label."""
     scores = {**task.label_scores, NEUTRAL: task.unmarked_score, OUTSIDE: 0.0}
-    return [scores[label] for label in label_tokens(pieces, spans, task)]
+    return [scores[label] for label in labels]
 
 
 def label_tokens(pieces: Sequence[bytes], spans: Sequence[Span], task: TaskSpec) -> list[str]:
