@@ -16,13 +16,13 @@ PACKAGE = ROOT / "text2grad"
 # From the bottom to the top; a module may import from its own level and from those before it.
 LEVELS = {
     "types, files and mathematics": """
-        schema missing files tables borders charts wording process_tree sandbox_process
-        sandbox_tiers sandbox ppo_math ppo_state""",
+        schema missing files code_blocks folding token_bytes tables borders charts wording
+        process_tree sandbox_process sandbox_tiers sandbox ppo_math ppo_state""",
     "flags and text": """
         config config.annotation config.checks config.evaluation config.launch config.policy
-        config.reward_model config.training tasks tasks.slf5k tasks.spec locate word_scores replies
-        parsing alignment places critique_grammar grammar word_grammar token_table targets
-        target_formats records responses prompts chat text_metrics""",
+        config.reward_model config.training tasks tasks.kodcode tasks.slf5k tasks.spec locate
+        word_scores replies parsing alignment places critique_grammar grammar word_grammar
+        token_table targets target_formats records responses prompts chat text_metrics""",
     "figures and the report": """
         agreement alignment_health baselines quality reward_quality summary_quality verdicts
         report_entries report_data report_pairs report_page report_view trends report_compare

@@ -91,7 +91,9 @@ def _to_record(
     fields: FieldNames,
     flag: str,
 ) -> Record:
-    identity = row.get(fields.id or "id", f"{Path(path).stem}-{number}")
+    keys = (fields.id,) if fields.id else task.id_keys
+    given = (row[key] for key in keys if row.get(key) is not None)
+    identity = next(given, f"{Path(path).stem}-{number}")
     origin = f"{path}, record {number} (id {identity})"
 
     def text(own: str, keys: Sequence[str]) -> str:
