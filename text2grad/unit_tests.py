@@ -29,7 +29,6 @@ from __future__ import annotations
 import json
 import re
 import secrets
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -142,7 +141,6 @@ def _run(
         "test": test,
         "canary": canary.source,
         "canary_name": canary.name,
-        "site_packages": [path for path in sys.path if path.endswith(("-packages"))],
         "cpu_seconds": limits.cpu_seconds,
         "wall_seconds": limits.wall_seconds,
         "coverage": coverage,
