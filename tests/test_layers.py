@@ -17,7 +17,7 @@ PACKAGE = ROOT / "text2grad"
 LEVELS = {
     "types, files and mathematics": """
         schema missing files tables borders charts wording process_tree sandbox_process
-        sandbox_tiers sandbox ppo_math ppo_state""",
+        sandbox_inside sandbox_tiers sandbox sandbox_pool ppo_math ppo_state""",
     "flags and text": """
         config config.annotation config.checks config.evaluation config.launch config.policy
         config.reward_model config.training tasks tasks.slf5k tasks.spec locate word_scores replies
