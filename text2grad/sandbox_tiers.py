@@ -190,6 +190,7 @@ def _mount_script(folder: str, python: Interpreter, limits: Limits) -> str:
     lines += [f"mount -t tmpfs -o mode=1777,{disk} files {place}" for place in ("tmp", "dev/shm")]
     lines += ["cp -R ../stage tmp/work", "chmod -R a+rwX tmp/work"]
     lines += [f"{program('pivot_root')} . old", "cd /", "umount -l old", "rmdir old"]
+    lines += ["if command -v hostname > /dev/null; then hostname sandbox; fi"]
     lines += ["mount -o remount,bind,ro,nosuid,nodev /", f"cd {WORK}", "set +e", INIT]
     return "\n".join(lines)
 
