@@ -135,14 +135,19 @@ class Sandbox:
         )
 
 
-def working_sandboxes() -> tuple[list[Sandbox], list[str]]:
+def working_sandboxes(
+    ways: Sequence[Bubblewrap | Unshare] | None = None,
+) -> tuple[list[Sandbox], list[str]]:
     """Every isolated way to run commands that works here, the strongest first.
+
+    Args:
+        ways: those to try, None: all that this user may take.
 
     Returns:
         The sandboxes, and for each way that does not work one line that says why.
     """
     found, reasons = [], []
-    for how in tiers():
+    for how in tiers() if ways is None else ways:
         sandbox = Sandbox(how)
         try:
             finished = sandbox.run({}, ["python", "-c", "print(1)"], PROBE_LIMITS)

@@ -26,10 +26,11 @@ every comparison as wished (one that equals everything is noticed, one nested in
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import marshal
 import re
 import secrets
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -113,12 +114,16 @@ def _make_canary(test: str) -> _Canary:
 
 
 @cache
-def _harness_files() -> dict[str, str]:
-    folder = Path(__file__).parent / "sandboxed"
-    files = {f"lib/text2grad/sandboxed/{path.name}": path for path in folder.glob("*.py")}
-    return {"lib/text2grad/__init__.py": ""} | {
-        name: path.read_text(encoding="utf-8") for name, path in files.items()
-    }
+def _harness_files() -> dict[str, bytes]:
+    """The harness compiled, which halves its start; the sandbox runs this same interpreter."""
+    folder = Path(__file__).parent
+    files = {}
+    for path in (folder / "__init__.py", *sorted((folder / "sandboxed").glob("*.py"))):
+        name = f"text2grad/{path.relative_to(folder)}"
+        code = compile(path.read_text(encoding="utf-8"), name, "exec", dont_inherit=True)
+        header = importlib.util.MAGIC_NUMBER + bytes(12)  # no flags, no date, no size
+        files[f"lib/{name}c"] = header + marshal.dumps(code)
+    return files
 
 
 _START = (
@@ -142,7 +147,6 @@ def _run(
         "test": test,
         "canary": canary.source,
         "canary_name": canary.name,
-        "site_packages": [path for path in sys.path if path.endswith(("-packages"))],
         "cpu_seconds": limits.cpu_seconds,
         "wall_seconds": limits.wall_seconds,
         "coverage": coverage,

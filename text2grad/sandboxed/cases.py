@@ -74,10 +74,12 @@ def run_pytest(module: Any, path: str, recorder: Recorder) -> None:
                 self.outcome = "failed" if skipped_by_solution else "skipped"
             return report
 
-    flags = "-s -q --noconftest --assert=plain -p no:terminal -p no:cacheprovider -p no:faulthandler"
+    flags = "-s --noconftest --assert=plain -p no:terminal -p no:cacheprovider -p no:faulthandler"
     folder = os.path.dirname(path)
     arguments = [*flags.split(), "-c", os.devnull, f"--rootdir={folder}", path]
-    pytest.main(arguments, plugins=[Plugin()])
+    code = pytest.main(arguments, plugins=[Plugin()])
+    if code in (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR):
+        raise RuntimeError(f"pytest could not run the tests: {pytest.ExitCode(code).name}")
 
 
 def _is_own(item: Any, path: str) -> bool:

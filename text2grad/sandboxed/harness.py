@@ -14,7 +14,6 @@ import ctypes
 import faulthandler
 import json
 import os
-import secrets
 import select
 import signal
 import sys
@@ -39,7 +38,7 @@ def main() -> None:
     job = json.loads(sys.stdin.buffer.read())
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
-    sys.path.extend(job["site_packages"])
+    sys.path.extend(_package_folders())
     # No other process of this user may read this one's memory or open its files through /proc.
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     folder = os.getcwd()
@@ -59,6 +58,12 @@ def main() -> None:
     for number, solution in enumerate(job["solutions"]):
         seen = run_apart(solution, tests, names, job)
         _report(job["secret"], {"number": number, **seen})
+
+
+def _package_folders() -> list[str]:
+    """Where packages lie: `-I -S` starts in a third of the time but looks there no more."""
+    given = os.environ.get("PYTHONPATH", "")
+    return given.split(":") if given else [f"{os.path.dirname(os.__file__)}/site-packages"]
 
 
 def _report(secret: str, line: dict) -> None:
@@ -85,7 +90,7 @@ def preload(tests: TestFile) -> None:
 def run_apart(solution: str, tests: TestFile, names: dict, job: dict) -> dict:
     """Run one solution in a fork; what it sent, and how it ended."""
     started = time.monotonic()
-    secret = secrets.token_hex(16)
+    secret = os.urandom(16).hex()
     trace = os.memfd_create("trace")
     ours, theirs = os.pipe()
     sys.stdout.flush()

@@ -154,8 +154,7 @@ class Recorder:
 
     def keep(self, number: int, left: object, right: object) -> None:
         """Both sides of a `self.assert...`, in case it fails."""
-        if self.depth == 1:
-            self.kept = (left, right)
+        self.kept = (number, left, right, None)
 
     def equal(self, number: int, left: object, right: object) -> None:
         """A comparison held: was it an object of the solution's that equals everything?"""
@@ -172,7 +171,9 @@ class Recorder:
     def failed(self, number: int, left: object, right: object, message: object = "") -> None:
         """An assertion did not hold."""
         if self.depth > 1:
-            raise AssertionError(message)
+            error = AssertionError(message) if message != "" else AssertionError()
+            self.kept = (number, left, right, error)
+            raise error
         self.outcome = False
         expected, actual = self._sides(number, left, right)
         text = text_of(message) if message != "" else ""
@@ -189,7 +190,8 @@ class Recorder:
         self.outcome = False
         expected = actual = None
         if self.kept and isinstance(error, AssertionError):
-            expected, actual = self._sides(number, *self.kept)
+            if self.kept[3] is None or self.kept[3] is error:
+                expected, actual = self._sides(*self.kept[:3])
         self._record(number, False, kind.__name__, text_of(error), expected, actual, lines)
 
     # --- time -----------------------------------------------------------------------------------

@@ -25,8 +25,8 @@ class TestFile:
     """A test file, ready to be run.
 
     Every assertion of a function becomes a check of its own: its outcome is recorded and the
-    function goes on. A `try` with handlers and a `with pytest.raises(...)` are one check each, and
-    inside them an assertion raises as it always did, since there the error itself is awaited.
+    function goes on. A `try` with handlers and a `with pytest.raises(...)` are one check each;
+    inside them an assertion raises as it always did, since there the error itself may be awaited.
 
     Attributes:
         code: compiled.
@@ -99,13 +99,16 @@ class TestFile:
             return [here, node]
         if isinstance(node, _LOOPS):
             resets = any(_is_check(inner) for inner in ast.walk(node))
+        self._rewrite_blocks(node, function, path, resets)
+        return [here, node]
+
+    def _rewrite_blocks(self, node: ast.stmt, function: int, path: tuple, resets: bool) -> None:
         for field in ("body", "orelse", "finalbody"):
             block = getattr(node, field, None)
             if block:
                 setattr(node, field, self._block(block, function, path, resets))
-        for part in getattr(node, "cases", ()):
+        for part in (*getattr(node, "handlers", ()), *getattr(node, "cases", ())):
             part.body = self._block(part.body, function, path, resets)
-        return [here, node]
 
     def _step(self, node: ast.stmt, function: int, path: tuple, resets: bool) -> Step:
         last = getattr(node, "end_lineno", node.lineno)
@@ -123,6 +126,7 @@ class TestFile:
         elif isinstance(node, ast.Expr):
             inner = _split_call(node, step)
         else:
+            self._rewrite_blocks(node, function, path, resets)
             inner = [node]
         number = ast.Constant(step.number)
         handler = ast.ExceptHandler(None, None, [ast.Expr(_call("raised", number))])
