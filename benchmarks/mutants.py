@@ -162,24 +162,27 @@ def _conditions(function: ast.AST, chance: random.Random) -> Iterator[Site]:
 
 
 def _off_by_one(function: ast.AST, chance: random.Random) -> Iterator[Site]:
-    def shifted(value: ast.AST) -> ast.AST:
-        operator = chance.choice([ast.Add, ast.Sub])
-        return ast.BinOp(copy.deepcopy(value), operator(), ast.Constant(1))
-
     for node in _inside(function):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "range":
-            for index, argument in enumerate(node.args):
-                yield node.lineno, _replace(node, "args", index, shifted(argument))
-        elif isinstance(node, ast.Slice):
-            for field in ("lower", "upper"):
-                if getattr(node, field) is not None:
-                    bound = getattr(node, field)
-                    yield bound.lineno, _replace(node, field, None, shifted(bound))
-        elif isinstance(node, ast.Subscript) and not isinstance(node.slice, ast.Constant):
-            if not isinstance(node.slice, ast.Tuple):
-                yield node.lineno, _replace(node, "slice", None, shifted(node.slice))
-        elif isinstance(node, ast.Compare) and _is(node.ops[0], *_ORDER[:4]):
-            yield node.lineno, _replace(node, "comparators", 0, shifted(node.comparators[0]))
+        for owner, field, index, value in _bounds(node):
+            operator = chance.choice([ast.Add, ast.Sub])()
+            shifted = ast.BinOp(copy.deepcopy(value), operator, ast.Constant(1))
+            yield value.lineno, _replace(owner, field, index, shifted)
+
+
+def _bounds(node: ast.AST) -> Iterator[tuple[ast.AST, str, int | None, ast.AST]]:
+    """Ends of ranges and slices, indices, and what is compared by order."""
+    if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "range":
+        for index, argument in enumerate(node.args):
+            yield node, "args", index, argument
+    elif isinstance(node, ast.Slice):
+        for field in ("lower", "upper"):
+            if getattr(node, field) is not None:
+                yield node, field, None, getattr(node, field)
+    elif isinstance(node, ast.Subscript):
+        if not isinstance(node.slice, (ast.Constant, ast.Tuple, ast.Slice)):
+            yield node, "slice", None, node.slice
+    elif isinstance(node, ast.Compare) and _is(node.ops[0], *_ORDER[:4]):
+        yield node, "comparators", 0, node.comparators[0]
 
 
 def _returns(function: ast.AST, chance: random.Random) -> Iterator[Site]:

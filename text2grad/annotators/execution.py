@@ -10,8 +10,7 @@ from __future__ import annotations
 import ast
 import difflib
 import re
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
@@ -70,7 +69,7 @@ class ExecutionAnnotator:
         self,
         task: TaskSpec,
         sandbox: Sandbox,
-        settings: ExecutionSettings = ExecutionSettings(),  # noqa: B008 - frozen
+        settings: ExecutionSettings = ExecutionSettings(),
     ) -> None:
         self._task = task
         self._sandbox = sandbox
@@ -136,7 +135,7 @@ class ExecutionAnnotator:
             return Unparseable(f"not installed here: {', '.join(missing)}", log.message)
         if log.error_type in _STOPPED:
             return Unparseable(f"{log.error_type.replace('_', ' ')}: {log.message}")
-        case = _Case(code, test, log, critique)
+        case = _Case(record.response, code, test, log, critique)
         wrong, improvable = self._find(case)
         return Feedback(critique.text, (*self._spans(case, wrong, improvable),))
 
@@ -204,12 +203,7 @@ class ExecutionAnnotator:
         spans = []
         for (start, end), label in sorted(labelled):
             first, last = case.code.place(start, end)
-            text = case.response_text(first, last)
-            if len(text) > self._task.max_quote_chars:
-                text = text[: self._task.max_quote_chars].rpartition("\n")[0] or (
-                    text[: self._task.max_quote_chars]
-                )
-            text = text.rstrip()
+            text = _shorten(case.response[first:last], self._task.max_quote_chars)
             spans.append(Span(text, label, first, first + len(text)))
         return spans
 
@@ -240,3 +234,82 @@ class _Case:
     def failing(self) -> list[CheckOutcome]:
         """The checks that failed."""
         return [check for check in self.log.checks if not check.passed]
+
+
+def _say_syntax_error(case: _Case) -> Place:
+    """Reports where Python stopped reading; the place of that line, or of the first with code."""
+    lines = case.code.text.split("\n")
+    given = getattr(case.error, "lineno", None) or (case.log.solution_lines or (1,))[-1]
+    line = min(max(1, given), len(lines))
+    while line > 1 and not lines[line - 1].strip():
+        line -= 1
+    if not lines[line - 1].strip():
+        line = next(number for number, text in enumerate(lines, 1) if text.strip())
+    message = getattr(case.error, "msg", None) or str(case.error)
+    words.say_syntax_error(case.critique, message, line, lines[line - 1])
+    return _line_place(lines, line)
+
+
+def _missing_name(case: _Case) -> str:
+    """A name that the tests use and the code does not have, "" for none."""
+    texts = [check.message for check in case.failing if not check.solution_lines]
+    if not case.log.solution_lines:
+        texts.append(case.log.message)
+    for text in texts:
+        match = _NO_NAME.search(text)
+        if match:
+            return match[1] or match[2]
+    defined = {node.name for node in ast.walk(case.source.tree) if hasattr(node, "name")}
+    for check in case.failing:
+        match = _NAME.search(check.message) if check.error_type == "NameError" else None
+        if match and not check.solution_lines and match[1] not in defined:
+            return match[1]
+    return ""
+
+
+def _say_missing_name(case: _Case, source: Source, name: str) -> Place:
+    """Reports it; the place of the definition that comes nearest, or of the first statement."""
+    top = [s for s in source.statements if s.function is None and not s.parents]
+    named = {s.node.name: s for s in top if hasattr(s.node, "name")}
+    close = difflib.get_close_matches(name, named, n=1, cutoff=0.0)
+    words.say_missing_name(case.critique, name, close[0] if close else "")
+    return _place(named[close[0]] if close else source.statements[0])
+
+
+def _signature(case: _Case, source: Source) -> Place | None:
+    """Where every failing check cannot even call a function: the place of its header."""
+    if not case.failing:
+        return None
+    for check in case.failing:
+        match = _SIGNATURE.search(check.message)
+        header = next(
+            (s for s in source.statements if match and getattr(s.node, "name", "") == match[1]),
+            None,
+        )
+        if check.error_type != "TypeError" or check.solution_lines or header is None:
+            return None
+    words.say_signature(case.critique, check, header.first, words.quote(source, header))
+    return _place(header)
+
+
+def _shorten(text: str, most: int) -> str:
+    """A quote of at most so many characters, cut at the end of a line where there is one."""
+    if len(text) <= most:
+        return text.rstrip()
+    lines = text[:most].rpartition("\n")[0]
+    return (lines or text[:most]).rstrip()
+
+
+def _line_place(lines: Sequence[str], line: int) -> Place:
+    """The characters of a line without the white space around them."""
+    start = sum(len(text) + 1 for text in lines[: line - 1])
+    text = lines[line - 1]
+    return start + len(text) - len(text.lstrip()), start + len(text.rstrip())
+
+
+def _place(statement: Statement) -> Place:
+    return statement.start, statement.end
+
+
+def _overlap(one: Place, other: Place) -> bool:
+    return one[0] < other[1] and other[0] < one[1]

@@ -65,7 +65,10 @@ _SUSPECTED = (
     "The fault is probably on line {line}, `{quote}`: {hits}{why}.",
     "Line {line}, `{quote}`, is the most suspicious: {hits}{why}.",
 )
-_ALSO = ("Line {line}, `{quote}`, is doubtful too{hits}.", "Also look at line {line}, `{quote}`{hits}.")
+_ALSO = (
+    "Line {line}, `{quote}`, is doubtful too{hits}.",
+    "Also look at line {line}, `{quote}`{hits}.",
+)
 _UNRUN = (
     "No check runs line {line}, `{quote}`.",
     "Line {line}, `{quote}`, is run by no check.",
@@ -184,7 +187,7 @@ def say_suspects(critique: Critique, source: Source, found: Localisation) -> Non
             wordings = _GAP if is_new_line else _MENDED
             critique.say(wordings, note=suspect.trial.edit.note, outcome=mended, **slots)
         elif place:
-            critique.say(_ALSO, hits="", **slots)
+            critique.say(_ALSO, **slots)
         else:
             why = ", and the error comes from there" if suspect.in_traceback else ""
             critique.say(_SUSPECTED, hits=hits(suspect, found), why=why, **slots)
@@ -194,7 +197,7 @@ def outcome(suspect: Suspect, found: Localisation) -> str:
     """What a trial edit of it achieves, "" without one."""
     if suspect.trial is None:
         return ""
-    total = found.failing + found.passing
+    total = suspect.trial.checks
     if suspect.trial.passes:
         return f"all {total} checks pass" if total > 1 else "the check passes"
     return f"{suspect.trial.mended} of the {found.failing} failing checks pass"

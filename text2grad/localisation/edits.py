@@ -3,44 +3,20 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
+from text2grad.localisation.meanings import (
+    MEMBER,
+    NEAR,
+    ORDER,
+    SIBLINGS,
+    SYMBOL,
+    other_operators,
+)
 from text2grad.localisation.syntax import LOOPS, Source, Statement, local_names
 
-_ARITHMETIC = ("+", "-", "*", "/", "//", "%", "**")
-_NEAR_OPERATORS = {
-    "+": "-*",
-    "-": "+*",
-    "*": ("+", "-", "//", "/"),
-    "/": ("//", "*"),
-    "//": ("/", "%"),
-    "%": ("//",),
-    "**": ("*",),
-}
-_BITS = {
-    **{"&": ("|", "^"), "|": ("&", "^"), "^": ("|", "&")},
-    **{"<<": (">>",), ">>": ("<<",)},
-}
-_ORDER = ("<", "<=", ">", ">=", "==", "!=")
-_NEAR = {"<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "=="}
-_MEMBER = {"in": "not in", "not in": "in", "is": "is not", "is not": "is"}
-_SYMBOL = {
-    **{ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//"},
-    **{ast.Mod: "%", ast.Pow: "**", ast.BitAnd: "&", ast.BitOr: "|", ast.BitXor: "^"},
-    **{ast.LShift: "<<", ast.RShift: ">>", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">"},
-    **{ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!=", ast.In: "in", ast.NotIn: "not in"},
-    **{ast.Is: "is", ast.IsNot: "is not", ast.And: "and", ast.Or: "or"},
-}
-_ROTATED = (
-    *(("min", "max"), ("any", "all"), ("append", "extend"), ("lower", "upper", "swapcase")),
-    *(("startswith", "endswith"), ("lstrip", "rstrip", "strip"), ("find", "rfind")),
-    *(("floor", "ceil"), ("add", "discard"), ("union", "intersection"), ("int", "round", "float")),
-    *(("isalpha", "isdigit", "isalnum"), ("isupper", "islower"), ("keys", "values")),
-    *(("popleft", "pop"), ("appendleft", "append"), ("sum", "max", "len"), ("set", "list")),
-)
-_SIBLINGS = {name: [n for g in _ROTATED if name in g for n in g if n != name] for name in {
-    name for group in _ROTATED for name in group}}
 _NO_NUMBER = (
     *(ast.Compare, ast.BoolOp, ast.JoinedStr, ast.List, ast.Tuple, ast.Dict, ast.Set),
     *(ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.Lambda, ast.Starred),
@@ -109,8 +85,8 @@ class _Finder:
             yield from find(node)
 
     def _binop(self, node: ast.BinOp) -> Iterator[Change]:
-        symbol = _SYMBOL.get(type(node.op), "")
-        for other, plausibility in _other_operators(symbol):
+        symbol = SYMBOL.get(type(node.op), "")
+        for other, plausibility in other_operators(symbol):
             yield self._token_between(node.left, node.right, symbol), other, plausibility
         for operand in (node.left, node.right):
             yield node, self._text(operand), 0.7
@@ -118,9 +94,9 @@ class _Finder:
             yield from self._swap(node.left, node.right)
 
     def _augassign(self, node: ast.AugAssign) -> Iterator[Change]:
-        symbol = _SYMBOL.get(type(node.op), "@")
+        symbol = SYMBOL.get(type(node.op), "@")
         place = self._token_between(node.target, node.value, f"{symbol}=")
-        for other, plausibility in _other_operators(symbol):
+        for other, plausibility in other_operators(symbol):
             yield place, f"{other}=", plausibility
         yield place, "=", 0.9
         yield from self._shifted(node.value, 0.9)
@@ -128,28 +104,28 @@ class _Finder:
     def _compare(self, node: ast.Compare) -> Iterator[Change]:
         lefts = [node.left, *node.comparators]
         for left, operator, right in zip(lefts, node.ops, node.comparators, strict=False):
-            symbol = _SYMBOL[type(operator)]
-            if symbol in _ORDER:
+            symbol = SYMBOL[type(operator)]
+            if symbol in ORDER:
                 place = self._token_between(left, right, symbol)
-                near = _NEAR[symbol]
+                near = NEAR[symbol]
                 yield place, near, 1.0
-                for other in _ORDER:
+                for other in ORDER:
                     if other not in (symbol, near):
                         yield place, other, 0.9
                 yield from self._shifted(right, 0.9)
             elif symbol in ("in", "is"):
-                yield self._token_between(left, right, symbol), _MEMBER[symbol], 1.0
+                yield self._token_between(left, right, symbol), MEMBER[symbol], 1.0
             else:
                 first, _ = self._token_between(left, right, symbol.split()[0])
                 _, last = self._token_between(left, right, symbol.split()[1])
-                yield (first, last), _MEMBER[symbol], 1.0
+                yield (first, last), MEMBER[symbol], 1.0
         if len(node.ops) == 1 and not isinstance(node.ops[0], (ast.Eq, ast.NotEq)):
             yield from self._swap(node.left, node.comparators[0])
 
     def _boolop(self, node: ast.BoolOp) -> Iterator[Change]:
-        symbol = _SYMBOL[type(node.op)]
+        symbol = SYMBOL[type(node.op)]
         other = "or" if symbol == "and" else "and"
-        for left, right in zip(node.values, node.values[1:], strict=False):
+        for left, right in pairwise(node.values):
             yield self._token_between(left, right, symbol), other, 1.0
         for value in node.values:
             yield node, self._text(value), 0.8
@@ -188,7 +164,7 @@ class _Finder:
     def _name(self, node: ast.Name) -> Iterator[Change]:
         if not isinstance(node.ctx, ast.Load):
             return
-        for other in _SIBLINGS.get(node.id, ()):
+        for other in SIBLINGS.get(node.id, ()):
             yield node, other, 0.9
         if node.id in self.names:
             others = [name for name in self.names if name != node.id]
@@ -197,7 +173,7 @@ class _Finder:
 
     def _attribute(self, node: ast.Attribute) -> Iterator[Change]:
         _, end = self.source.place(node)
-        for other in _SIBLINGS.get(node.attr, ()):
+        for other in SIBLINGS.get(node.attr, ()):
             yield (end - len(node.attr), end), other, 0.9
 
     def _subscript(self, node: ast.Subscript) -> Iterator[Change]:
@@ -217,7 +193,7 @@ class _Finder:
 
     def _call(self, node: ast.Call) -> Iterator[Change]:
         arguments = [a for a in node.args if not isinstance(a, ast.Starred)]
-        for left, right in zip(arguments, arguments[1:], strict=False):
+        for left, right in pairwise(arguments):
             yield from self._swap(left, right)
         if isinstance(node.func, ast.Name) and node.func.id == "range":
             for argument in arguments:
@@ -315,17 +291,6 @@ class _Finder:
 
     def _text(self, node: ast.AST) -> str:
         return self.source.segment(node)
-
-
-def _other_operators(symbol: str) -> list[tuple[str, float]]:
-    """What may have been meant by an operator, the likely ones first."""
-    if symbol in _BITS:
-        return [(other, 1.0) for other in _BITS[symbol]]
-    if symbol not in _ARITHMETIC:
-        return []
-    near = tuple(_NEAR_OPERATORS[symbol])
-    far = [other for other in _ARITHMETIC if other != symbol and other not in near]
-    return [(other, 1.0) for other in near] + [(other, 0.85) for other in far]
 
 
 def _walk_expressions(node: ast.AST) -> Iterator[ast.AST]:

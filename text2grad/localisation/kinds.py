@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 from typing import Literal
 
-from text2grad.localisation.syntax import FUNCTIONS, MUTATORS, SCOPES
+from text2grad.localisation.syntax import FUNCTIONS, SCOPES
 
 Kind = Literal["int", "float", "str", "bool", "list", "tuple", "set", "dict", ""]
 
@@ -21,11 +21,18 @@ _OF_CALL: dict[str, Kind] = {
     **dict.fromkeys(("isinstance", "bool", "any", "all", "callable", "hasattr"), "bool"),
     **{"tuple": "tuple", "set": "set", "dict": "dict", "float": "float"},
 }
+_STR_TO_STR = ("lower", "upper", "strip", "lstrip", "rstrip", "replace", "join", "title")
+_STR_TO_BOOL = ("isdigit", "isalpha", "isalnum", "isupper", "islower", "startswith", "endswith")
 _OF_STR_METHOD: dict[str, Kind] = {
-    **dict.fromkeys("lower upper strip lstrip rstrip replace join title capitalize".split(), "str"),
-    **dict.fromkeys("isdigit isalpha isalnum isupper islower startswith endswith".split(), "bool"),
-    **dict.fromkeys("split rsplit splitlines".split(), "list"),
-    **dict.fromkeys("count find index rfind".split(), "int"),
+    **dict.fromkeys(
+        ["lower", "upper", "strip", "lstrip", "rstrip", "replace", "join", "title", "capitalize"],
+        "str",
+    ),
+    **dict.fromkeys(
+        ["isdigit", "isalpha", "isalnum", "isupper", "islower", "startswith", "endswith"], "bool"
+    ),
+    **dict.fromkeys(["split", "rsplit", "splitlines"], "list"),
+    **dict.fromkeys(["count", "find", "index", "rfind"], "int"),
 }
 _DISPLAYS: dict[type, Kind] = {
     **{ast.List: "list", ast.ListComp: "list", ast.Dict: "dict", ast.DictComp: "dict"},
@@ -173,7 +180,7 @@ class Function:
         return False
 
     def only_looks(self, load: ast.Name) -> bool:
-        """Whether this reading of a name can neither change its object nor give it a second name."""
+        """Whether this reading of a name neither changes its object nor gives it another name."""
         parent = self.parents[load]
         if isinstance(parent, ast.Subscript) and parent.value is load:
             return isinstance(parent.ctx, ast.Load)
@@ -217,11 +224,6 @@ def functions_of(tree: ast.Module) -> list[Function]:
             if not inner and not looks_up:
                 found.append(Function(node, stored | named | imported))
     return found
-
-
-def mutates(node: ast.AST) -> bool:
-    """Whether a call is of a method that changes its object."""
-    return isinstance(node, ast.Call) and getattr(node.func, "attr", "") in MUTATORS
 
 
 def _is_load(node: ast.Name) -> bool:

@@ -11,7 +11,13 @@ from text2grad.localisation.ranking import Suspect, prior_suspicion, rank, selec
 from text2grad.localisation.spectrum import count_hits
 from text2grad.localisation.statement_edits import Symptoms
 from text2grad.localisation.syntax import LOOPS, Source, Statement
-from text2grad.localisation.trials import RunVariants, Trials, plan_edits, run_trials, statement_hits
+from text2grad.localisation.trials import (
+    RunVariants,
+    Trials,
+    plan_edits,
+    run_trials,
+    statement_hits,
+)
 from text2grad.outcomes import TIME_LIMIT, CheckOutcome, TestLog
 
 _UNDEFINED = re.compile(
@@ -91,7 +97,7 @@ def failing_statements(source: Source, log: TestLog) -> list[Statement]:
         found += returns or list(ends.values())
     if log.solution_lines:
         at = source.statement_at(log.solution_lines[-1])
-        found.append(at and log.error_type == "timeout" and enclosing_loop(at) or at)
+        found.append((at and log.error_type == "timeout" and enclosing_loop(at)) or at)
     return [statement for statement in dict.fromkeys(found) if statement is not None]
 
 

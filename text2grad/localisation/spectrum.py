@@ -31,11 +31,10 @@ class Hits:
 
 
 def ochiai(failing: int, passing: int, all_failing: int) -> float:
-    """Failing / sqrt(all failing * (failing + passing)), in [0, 1]; 0 for a line no failing one ran.
+    """How much a line is run by failing checks and by them alone, in [0, 1].
 
-    Args:
-        failing, passing: checks of each outcome that ran the line.
-        all_failing: failing checks in all.
+    It is failing / sqrt(all_failing * (failing + passing)), where `failing` and `passing` are the
+    checks of each outcome that ran the line.
 
     Example: 2 of 2 failing and 2 passing -> 2 / sqrt(2 * 4) = 0.7071
     """

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 
 from text2grad.localisation.edits import Edit
 from text2grad.localisation.syntax import LOOPS, Source, Statement, local_names
@@ -45,7 +46,7 @@ class Symptoms:
     endless: bool = False
 
 
-def insertions(source: Source, symptoms: Symptoms = Symptoms()) -> Iterator[Edit]:  # noqa: B008
+def insertions(source: Source, symptoms: Symptoms = Symptoms()) -> Iterator[Edit]:
     """One statement more, in each gap between the statements of a function.
 
     Args:
@@ -146,14 +147,13 @@ class _Names:
                 yield f"{name}.add({value})", 0.9
             for name in self.holding(dict):
                 yield f"{name}[{value}] = {name}.get({value}, 0) + 1", 0.7
-        for name in self.bound[:4]:
-            for value in self.all[:4]:
-                if value != name:
-                    yield f"{name} = {value}", 0.7
-                    yield f"{name} += {value}", 0.7
         for name, given in self.assigned.items():
             for value in {ast.unparse(v): None for v in given if _kind(v)}:
                 yield f"{name} = {value}", 0.8
+        for name, value in product(self.bound[:4], self.all[:4]):
+            if value != name:
+                yield f"{name} = {value}", 0.7
+                yield f"{name} += {value}", 0.7
 
     def _guards(self) -> Iterator[tuple[str, float]]:
         for name in self.parameters[:3]:

@@ -18,8 +18,11 @@ LOOPS = (ast.For, ast.AsyncFor, ast.While)
 SCOPES = (*FUNCTIONS, ast.Lambda, ast.ClassDef)
 # Methods that change the object they are called on.
 MUTATORS = frozenset(
-    "add append appendleft clear discard extend insert pop popleft popitem remove reverse "
-    "setdefault sort update".split()
+    {
+        *("add", "append", "appendleft", "clear", "discard", "extend", "insert"),
+        *("pop", "popleft", "popitem", "remove", "reverse", "setdefault", "sort"),
+        *("update"),
+    }
 )
 _NO_CODE = frozenset(
     {

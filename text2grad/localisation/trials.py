@@ -29,15 +29,17 @@ class Trial:
         mended: failing checks that pass with it.
         broken: passing checks that fail with it.
         passes: whether the whole test file passes.
+        checks: how many there were.
     """
 
     edit: Edit
     mended: int
     broken: int
     passes: bool
+    checks: int
 
     def strength(self, failing: int) -> float:
-        """How strongly it blames its statement, in [0, 1]; 1 for a plausible edit that mends all."""
+        """How strongly it blames its statement, in [0, 1]; 1 if it is plausible and mends all."""
         if self.passes:
             return self.edit.plausibility
         if self.broken or not failing:
@@ -130,7 +132,7 @@ def _compare(edit: Edit, before: Mapping[tuple, bool], after: TestLog) -> Trial:
     now = _outcomes(after)
     mended = sum(not passed and now.get(check, False) for check, passed in before.items())
     broken = sum(passed and not now.get(check, False) for check, passed in before.items())
-    return Trial(edit, mended, broken, after.passed)
+    return Trial(edit, mended, broken, after.passed, len(now))
 
 
 def _outcomes(log: TestLog) -> dict[tuple, bool]:
