@@ -35,7 +35,7 @@ _NO_NAME = re.compile(
 )
 _NAME = re.compile(r"name '(\w+)' is not defined")
 _SIGNATURE = re.compile(r"(\w+)\(\) (?:takes|missing|got an unexpected keyword|got multiple)")
-_STOPPED = ("tampered", "no_tests")
+_NO_VERDICT = ("tampered", "no_tests")  # they say nothing of the code that could be quoted
 
 
 @dataclass(frozen=True)
@@ -129,11 +129,14 @@ class ExecutionAnnotator:
         if not code.text.strip():
             words.say_no_code(critique)
             return Feedback(critique.text)
+        unreadable = _unreadable(test)
+        if unreadable:
+            return Unparseable(f"the tests are no valid Python: {unreadable}")
         log = run_tests(self._sandbox, code.text, test, self._limits(self._settings.test_seconds))
         missing = [name for name in log.missing_modules if name != "solution"]
         if missing:
             return Unparseable(f"not installed here: {', '.join(missing)}", log.message)
-        if log.error_type in _STOPPED:
+        if log.error_type in _NO_VERDICT:
             return Unparseable(f"{log.error_type.replace('_', ' ')}: {log.message}")
         case = _Case(record.response, code, test, log, critique)
         wrong, improvable = self._find(case)
@@ -161,18 +164,17 @@ class ExecutionAnnotator:
         if any(not check.passed for check in case.log.checks):
             words.say_failed(case.critique, source, case.log.checks)
         else:
-            words.say_not_loaded(case.critique, case.log.message)
+            words.say_stopped(case.critique, case.log)
         words.say_suspects(case.critique, source, found)
         places = [(s.statement.start, s.statement.end) for s in found.suspects]
         return places or [_place(statement) for statement in source.statements[:1]]
 
     def _localise(self, case: _Case, source: Source) -> Localisation:
         seconds = self._settings.localisation_seconds
-        # A variant that takes much longer than the solution did is an endless loop of its own.
-        own = min(self._settings.test_seconds, max(1.0, 3 * case.log.seconds))
+        # A variant that takes much longer than the solution did is in an endless loop of its own.
+        limits = self._limits(min(self._settings.test_seconds, max(1.0, 3 * case.log.seconds)))
         if case.log.error_type == "timeout":
-            own = 1.0
-        limits = self._limits(own)
+            limits = Limits(wall_seconds=1.0, cpu_seconds=1)
         return localise(
             source,
             case.log,
@@ -181,7 +183,8 @@ class ExecutionAnnotator:
         )
 
     def _limits(self, seconds: float) -> Limits:
-        return Limits(wall_seconds=seconds, cpu_seconds=max(1, round(seconds)))
+        # Wall time only stops what sleeps; a busy machine must not make a slow verdict a wrong one.
+        return Limits(wall_seconds=2 * seconds + 1, cpu_seconds=max(1, round(seconds)))
 
     def _observe(self, case: _Case, source: Source, wrong: Sequence[Place]) -> list[Place]:
         """Places outside the faulty ones that could be better."""
@@ -234,6 +237,15 @@ class _Case:
     def failing(self) -> list[CheckOutcome]:
         """The checks that failed."""
         return [check for check in self.log.checks if not check.passed]
+
+
+def _unreadable(test: str) -> str:
+    """Why a test file is no Python, "" if it is."""
+    try:
+        ast.parse(test)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        return str(error)
+    return ""
 
 
 def _say_syntax_error(case: _Case) -> Place:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from text2grad.localisation.observations import Observation
 from text2grad.localisation.ranking import Suspect
-from text2grad.localisation.search import Localisation
+from text2grad.localisation.search import Localisation, unchanging
 from text2grad.localisation.syntax import Source
-from text2grad.outcomes import TIME_LIMIT, CheckOutcome
+from text2grad.outcomes import TIME_LIMIT, CheckOutcome, TestLog
 
 _QUOTE_CHARS = 70
 _VALUE_CHARS = 60
@@ -58,12 +58,12 @@ _MENDED = (
 )
 _GAP = (
     "Something is missing near line {line}, `{quote}`: with {note} {outcome}.",
-    "After line {line}, `{quote}`, a step seems to be missing: with {note} {outcome}.",
+    "A step seems to be missing at line {line}, `{quote}`: with {note} {outcome}.",
 )
 _SUSPECTED = (
-    "Suspicion falls on line {line}, `{quote}`: {hits}{why}.",
-    "The fault is probably on line {line}, `{quote}`: {hits}{why}.",
-    "Line {line}, `{quote}`, is the most suspicious: {hits}{why}.",
+    "Suspicion falls on line {line}, `{quote}`{why}.",
+    "The fault is probably on line {line}, `{quote}`{why}.",
+    "Line {line}, `{quote}`, is the most suspicious{why}.",
 )
 _ALSO = (
     "Line {line}, `{quote}`, is doubtful too{hits}.",
@@ -94,6 +94,12 @@ _LOAD = (
     "The code cannot be loaded, so no test runs: {message}.",
     "No test runs, because loading the code fails: {message}.",
 )
+_STUCK = (
+    "The run does not come to an end{where}: {message}.",
+    "The code does not stop{where}: {message}.",
+)
+_ENDED = ("The run breaks off: {message}.", "No test comes to its end: {message}.")
+_LOAD_PREFIX = "the solution could not be loaded: "
 
 
 class Critique:
@@ -189,8 +195,7 @@ def say_suspects(critique: Critique, source: Source, found: Localisation) -> Non
         elif place:
             critique.say(_ALSO, **slots)
         else:
-            why = ", and the error comes from there" if suspect.in_traceback else ""
-            critique.say(_SUSPECTED, hits=hits(suspect, found), why=why, **slots)
+            critique.say(_SUSPECTED, why=reason(suspect, found), **slots)
 
 
 def outcome(suspect: Suspect, found: Localisation) -> str:
@@ -203,12 +208,21 @@ def outcome(suspect: Suspect, found: Localisation) -> str:
     return f"{suspect.trial.mended} of the {found.failing} failing checks pass"
 
 
-def hits(suspect: Suspect, found: Localisation) -> str:
-    """Which checks run it."""
-    failing = _count(suspect.hits.failing, found.failing, "failing")
-    if not found.passing:
-        return f"it is run by {failing}"
-    return f"it is run by {failing} and {_count(suspect.hits.passing, found.passing, 'passing')}"
+def reason(suspect: Suspect, found: Localisation) -> str:
+    """Why it is suspected: which checks run it, and whether the error is raised there."""
+    reasons = []
+    if suspect.hits.failing:
+        reasons.append(f"it is run by {_count(suspect.hits.failing, found.failing, 'failing')}")
+        if found.passing:
+            passing = _count(suspect.hits.passing, found.passing, "passing")
+            reasons[0] += f" and {passing}"
+    if suspect.in_traceback:
+        reasons.append("the error is raised there")
+    waits_for = unchanging(suspect.statement) if found.symptoms.endless else []
+    if waits_for:
+        names = " or ".join(f"`{name}`" for name in waits_for)
+        reasons.append(f"nothing inside the loop changes {names}")
+    return f": {', and '.join(reasons)}" if reasons else ""
 
 
 def say_observations(
@@ -244,9 +258,16 @@ def say_no_code(critique: Critique) -> None:
     critique.say(_NO_CODE)
 
 
-def say_not_loaded(critique: Critique, message: str) -> None:
-    """That the module fails before any test."""
-    critique.say(_LOAD, message=clip(message, _MESSAGE_CHARS))
+def say_stopped(critique: Critique, log: TestLog) -> None:
+    """That no check has an outcome: the code does not load, does not end, or ends the run."""
+    message = clip(log.message.removeprefix(_LOAD_PREFIX), _MESSAGE_CHARS)
+    if log.error_type == "timeout":
+        line = log.solution_lines[-1] if log.solution_lines else 0
+        where = f", it was stopped on line {line}" if line else ""
+        critique.say(_STUCK, message=message, where=where)
+    else:
+        loads = log.message.startswith(_LOAD_PREFIX)
+        critique.say(_LOAD if loads else _ENDED, message=message)
 
 
 def quote(source: Source, statement: object) -> str:

@@ -257,7 +257,7 @@ class _Finder:
         if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
             yield test, self._text(test.operand), 1.0
         else:
-            yield test, f"not ({text})", 0.9
+            yield test, f"not ({text})", 0.85 if isinstance(test, ast.Compare) else 0.9
         if not isinstance(self.statement.node, LOOPS):
             yield test, "True", 0.6
         yield test, "False", 0.6

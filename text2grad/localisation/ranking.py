@@ -16,7 +16,8 @@ _DATA_FLOW = 0.2
 _FAR_SIDE = 0.9  # the statement after a gap, against the one before it
 _NEAR_BEST = 0.6  # of the highest score, to be blamed beside it
 _MOST_SHARE = 0.35  # of the lines of code, where a trial edit mends everything
-_UNSURE_SHARE = 0.5  # of them, where none does
+_UNSURE_SHARE = 0.5  # of them, where none does, or others are suspected as strongly
+_TIED = 0.95  # of the highest score
 _MOST_STATEMENTS = 4
 
 
@@ -108,15 +109,17 @@ def select(
     """The suspects that are quoted: near the strongest, few, and on a small share of the lines.
 
     The strongest is quoted whatever its size, the others only while their lines stay within
-    a fixed share of all; the share is larger where no trial edit mends everything.
+    a fixed share of all; the share is larger where no trial edit mends everything, and for those
+    that are suspected as strongly.
     """
     sure = any(suspect.trial and suspect.trial.passes for suspect in suspects)
-    share = _MOST_SHARE if sure else _UNSURE_SHARE
     chosen: list[Suspect] = []
     lines: set[int] = set()
     for suspect in suspects[: 2 * most]:
         if chosen and suspect.score < _NEAR_BEST * suspects[0].score:
             break
+        tied = suspect.score >= _TIED * suspects[0].score
+        share = _MOST_SHARE if sure and not tied else _UNSURE_SHARE
         own = set(range(suspect.statement.first, suspect.statement.last + 1))
         if chosen and (len(lines | own) > share * code_lines or len(chosen) >= most):
             continue

@@ -59,7 +59,8 @@ def localise(source: Source, log: TestLog, run: RunVariants, seconds: float) -> 
     failing = [check for check in log.checks if not check.passed]
     hits = statement_hits(source, count_hits((c.passed, c.covered) for c in log.checks))
     failed_at = failing_statements(source, log)
-    raised = failed_at if any(check.solution_lines for check in failing) else []
+    stopped = bool(log.solution_lines) and log.error_type != "timeout"
+    raised = failed_at if stopped or any(check.solution_lines for check in failing) else []
     prior = prior_suspicion(source, hits, failed_at, raised)
     for statement in literal_returns(source, failing):
         prior[statement] = prior.get(statement, 0.0) + _LITERAL
@@ -130,6 +131,34 @@ def _returns(source: Source, check: CheckOutcome) -> list[Statement]:
         for statement in source.statements
         if isinstance(statement.node, ast.Return) and statement.first in check.covered
     ]
+
+
+def unchanging(statement: Statement) -> list[str]:
+    """The names that a `while` loop waits for and never changes, if it has no other way out."""
+    node = statement.node
+    if not isinstance(node, ast.While):
+        return []
+    inside = [inner for part in node.body for inner in ast.walk(part)]
+    leaves = (ast.Break, ast.Return, ast.Raise, ast.Yield, ast.YieldFrom, ast.Await)
+    changed = {n.id for n in inside if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    # What is only read in the loop cannot change; what is handed on may.
+    handed_on = {
+        argument.id
+        for call in inside
+        if isinstance(call, ast.Call)
+        for argument in (*call.args, getattr(call.func, "value", None))
+        if isinstance(argument, ast.Name)
+    }
+    asks = any(isinstance(part, ast.Call) for part in ast.walk(node.test) if not _is_len(part))
+    if asks or any(isinstance(inner, leaves) for inner in inside):
+        return []
+    waits_for = sorted(statement.reads - {"len"})
+    free = not set(waits_for) & (changed | handed_on)
+    return waits_for if free else []
+
+
+def _is_len(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and getattr(node.func, "id", "") == "len"
 
 
 def enclosing_loop(statement: Statement) -> Statement | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from text2grad.localisation.edits import Edit, expression_edits
@@ -14,9 +14,11 @@ from text2grad.outcomes import TestLog
 
 RunVariants = Callable[[Sequence[str]], Sequence[TestLog]]
 
-_BATCH = 24
+_BATCH = 24  # edits per start of the sandbox
+_ENDLESS_BATCH = 6  # most of them will run into their time limit
 _SUSPICION = 0.5  # how much it counts in the order, against plausibility
 _INSERTION_DISCOUNT = 0.2  # one statement more fits in many places that are not the fault
+_WANTED = 0.1  # what the symptoms ask for goes first
 _LESS_PLAUSIBLE = 0.15  # than an edit that mended all: no longer tried
 
 
@@ -82,7 +84,7 @@ def plan_edits(
         sides = [edit.statement] if edit.other is None else [edit.statement, edit.other]
         worth = max(suspicion.get(side, 0.0) for side in sides)
         if worth > 0:
-            discount = 0.0 if edit.plausibility == 1.0 else _INSERTION_DISCOUNT
+            discount = -_WANTED if edit.plausibility == 1.0 else _INSERTION_DISCOUNT
             edits.append((edit.plausibility - discount + _SUSPICION * worth / most, edit))
     edits.sort(key=lambda pair: -pair[0])
     seen = {source.text}
@@ -119,8 +121,9 @@ def run_trials(
     trials: list[Trial] = []
     before = _outcomes(log)
     left = list(edits)
+    size = _ENDLESS_BATCH if log.error_type == "timeout" else _BATCH
     while left and clock() < deadline:
-        batch, left = left[:_BATCH], left[_BATCH:]
+        batch, left = left[:size], left[size:]
         logs = run([edit.apply(text) for edit in batch])
         trials += [_compare(edit, before, after) for edit, after in zip(batch, logs, strict=True)]
         found = max((trial.edit.plausibility for trial in trials if trial.passes), default=0.0)
@@ -154,13 +157,3 @@ def statement_hits(source: Source, hits: Mapping[int, Hits]) -> dict[Statement, 
         )
         for statement in source.statements
     }
-
-
-def first_of(trials: Iterable[Trial]) -> dict[Statement, Trial]:
-    """The trial that passes and tells most, of each statement that has one."""
-    best: dict[Statement, Trial] = {}
-    for trial in trials:
-        known = best.get(trial.edit.statement)
-        if trial.passes and (not known or trial.edit.plausibility > known.edit.plausibility):
-            best[trial.edit.statement] = trial
-    return best
