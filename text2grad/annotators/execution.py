@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import math
 import re
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -172,9 +173,9 @@ class ExecutionAnnotator:
     def _localise(self, case: _Case, source: Source) -> Localisation:
         seconds = self._settings.localisation_seconds
         # A variant that takes much longer than the solution did is in an endless loop of its own.
-        limits = self._limits(min(self._settings.test_seconds, max(1.0, 3 * case.log.seconds)))
-        if case.log.error_type == "timeout":
-            limits = Limits(wall_seconds=1.0, cpu_seconds=1)
+        own = 0.0 if case.log.error_type == "timeout" else 3 * case.log.seconds
+        own = min(self._settings.test_seconds, max(1.0, own))
+        limits = Limits(wall_seconds=own, cpu_seconds=math.ceil(own))
         return localise(
             source,
             case.log,

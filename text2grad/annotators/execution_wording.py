@@ -66,8 +66,8 @@ _SUSPECTED = (
     "Line {line}, `{quote}`, is the most suspicious{why}.",
 )
 _ALSO = (
-    "Line {line}, `{quote}`, is doubtful too{hits}.",
-    "Also look at line {line}, `{quote}`{hits}.",
+    "Line {line}, `{quote}`, is doubtful too.",
+    "Also look at line {line}, `{quote}`.",
 )
 _UNRUN = (
     "No check runs line {line}, `{quote}`.",

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from text2grad.localisation.spectrum import Hits
-from text2grad.localisation.syntax import Source, Statement, feeding
+from text2grad.localisation.syntax import LOOPS, Source, Statement, feeding
 from text2grad.localisation.trials import Trial, Trials
 
 _COVERAGE = 0.45
@@ -15,6 +15,7 @@ _TRACEBACK = 0.25
 _DATA_FLOW = 0.2
 _FAR_SIDE = 0.9  # the statement after a gap, against the one before it
 _NEAR_BEST = 0.6  # of the highest score, to be blamed beside it
+_NEAR_UNSURE = 0.4  # the same where no trial edit mends everything
 _MOST_SHARE = 0.35  # of the lines of code, where a trial edit mends everything
 _UNSURE_SHARE = 0.5  # of them, where none does, or others are suspected as strongly
 _TIED = 0.95  # of the highest score
@@ -59,6 +60,10 @@ def prior_suspicion(
         near[place] = 1.0
         for statement, distance in feeding(source, place).items():
             near[statement] = max(near.get(statement, 0.0), 1.0 / (1 + distance))
+        if isinstance(place.node, LOOPS):  # it does not stop: what it does inside may be why
+            for statement in source.statements:
+                if place in statement.parents:
+                    near[statement] = max(near.get(statement, 0.0), 0.5)
     suspicion = {}
     for statement, hit in hits.items():
         if statement.is_definition or not (hit.suspicion or statement in near):
@@ -113,10 +118,11 @@ def select(
     that are suspected as strongly.
     """
     sure = any(suspect.trial and suspect.trial.passes for suspect in suspects)
+    near = _NEAR_BEST if sure else _NEAR_UNSURE
     chosen: list[Suspect] = []
     lines: set[int] = set()
     for suspect in suspects[: 2 * most]:
-        if chosen and suspect.score < _NEAR_BEST * suspects[0].score:
+        if chosen and suspect.score < near * suspects[0].score:
             break
         tied = suspect.score >= _TIED * suspects[0].score
         share = _MOST_SHARE if sure and not tied else _UNSURE_SHARE

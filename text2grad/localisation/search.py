@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from text2grad.localisation.ranking import Suspect, prior_suspicion, rank, select
 from text2grad.localisation.spectrum import count_hits
 from text2grad.localisation.statement_edits import Symptoms
-from text2grad.localisation.syntax import LOOPS, Source, Statement
+from text2grad.localisation.syntax import LOOPS, Source, Statement, bound_names
 from text2grad.localisation.trials import (
     RunVariants,
     Trials,
@@ -140,7 +140,7 @@ def unchanging(statement: Statement) -> list[str]:
         return []
     inside = [inner for part in node.body for inner in ast.walk(part)]
     leaves = (ast.Break, ast.Return, ast.Raise, ast.Yield, ast.YieldFrom, ast.Await)
-    changed = {n.id for n in inside if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    changed = set(bound_names(inside))
     # What is only read in the loop cannot change; what is handed on may.
     handed_on = {
         argument.id

@@ -119,9 +119,9 @@ class _Names:
         missing = self.symptoms.undefined
         if missing:
             for value in (*_FRESH, *(name for name in self.all if name != missing)):
-                yield f"{missing} = {value}", 0.9
+                yield f"{missing} = {value}", 1.0
             return
-        yield from self._changes()
+        yield from self._changes(gap)
         if gap.in_loop:
             yield "break", 0.9 if self.symptoms.endless else 0.7
             yield "continue", 0.7
@@ -133,8 +133,8 @@ class _Names:
         if gap.is_first:
             yield from self._guards()
 
-    def _changes(self) -> Iterator[tuple[str, float]]:
-        counting = 1.0 if self.symptoms.endless else 0.9
+    def _changes(self, gap: _Gap) -> Iterator[tuple[str, float]]:
+        counting = 1.0 if self.symptoms.endless and gap.in_loop else 0.9
         held = self.holding(list, set, dict)
         values = [name for name in self.all if name not in held][:_MOST_NAMES]
         for name in self.holding(int, float):

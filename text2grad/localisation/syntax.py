@@ -7,7 +7,7 @@ import io
 import re
 import tokenize
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -85,18 +85,7 @@ class Statement:
     @cached_property
     def writes(self) -> frozenset[str]:
         """Names it binds or whose object it changes (`x[i] = 1`, `x.append(1)`)."""
-        found = {n.id for n in self.own_nodes if isinstance(n, ast.Name) and _is_store(n)}
-        for node in self.own_nodes:
-            changed = None
-            if isinstance(node, (ast.Subscript, ast.Attribute)) and _is_store(node):
-                changed = node.value
-            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                changed = node.func.value if node.func.attr in MUTATORS else None
-            while isinstance(changed, (ast.Subscript, ast.Attribute)):
-                changed = changed.value
-            if isinstance(changed, ast.Name):
-                found.add(changed.id)
-        return frozenset(found)
+        return frozenset(bound_names(self.own_nodes))
 
 
 class Source:
@@ -267,6 +256,22 @@ def local_names(source: Source, function: ast.AST | None) -> tuple[list[str], li
             if isinstance(node, ast.Name) and _is_store(node):
                 bound.append(node.id)
     return parameters, [name for name in dict.fromkeys(bound) if name not in parameters]
+
+
+def bound_names(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """Names that are bound, or whose object is changed, by these nodes themselves."""
+    for node in nodes:
+        changed = None
+        if isinstance(node, ast.Name) and _is_store(node):
+            yield node.id
+        elif isinstance(node, (ast.Subscript, ast.Attribute)) and _is_store(node):
+            changed = node.value
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            changed = node.func.value if node.func.attr in MUTATORS else None
+        while isinstance(changed, (ast.Subscript, ast.Attribute)):
+            changed = changed.value
+        if isinstance(changed, ast.Name):
+            yield changed.id
 
 
 def _blocks(node: ast.AST) -> list[list[ast.AST]]:

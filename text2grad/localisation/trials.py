@@ -14,8 +14,8 @@ from text2grad.outcomes import TestLog
 
 RunVariants = Callable[[Sequence[str]], Sequence[TestLog]]
 
-_BATCH = 24  # edits per start of the sandbox
-_ENDLESS_BATCH = 6  # most of them will run into their time limit
+_FIRST_BATCH = 6  # edits per start of the sandbox, before their cost is known
+_BATCH = 48  # later, as long as the time is enough
 _SUSPICION = 0.5  # how much it counts in the order, against plausibility
 _INSERTION_DISCOUNT = 0.2  # one statement more fits in many places that are not the fault
 _WANTED = 0.1  # what the symptoms ask for goes first
@@ -117,17 +117,21 @@ def run_trials(
         seconds: time budget; a batch that has begun is finished.
         clock: seconds, increasing.
     """
-    deadline = clock() + seconds
+    started = clock()
+    deadline = started + seconds
     trials: list[Trial] = []
     before = _outcomes(log)
     left = list(edits)
-    size = _ENDLESS_BATCH if log.error_type == "timeout" else _BATCH
+    size = _FIRST_BATCH
     while left and clock() < deadline:
         batch, left = left[:size], left[size:]
         logs = run([edit.apply(text) for edit in batch])
         trials += [_compare(edit, before, after) for edit, after in zip(batch, logs, strict=True)]
         found = max((trial.edit.plausibility for trial in trials if trial.passes), default=0.0)
         left = [edit for edit in left if edit.plausibility >= found - _LESS_PLAUSIBLE]
+        now = clock()
+        affordable = (deadline - now) * len(trials) / max(now - started, 1e-6)
+        size = max(1, min(_BATCH, int(affordable)))
     return Trials(trials, len(edits))
 
 
