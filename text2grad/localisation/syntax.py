@@ -197,7 +197,8 @@ class Source:
             start, end = self.place(node)
             inner = _blocks(node)
             if inner:
-                end = self._header_end(start, inner[0][0])
+                cases = getattr(node, "cases", ())
+                end = self._header_end(start, cases[0].pattern if cases else inner[0][0])
             first, last = self.line_of(start), self.line_of(max(start, end - 1))
             statement = Statement(node, start, end, first, last, function, parents, block)
             if not isinstance(node, ast.Try):
