@@ -53,10 +53,11 @@ def main() -> None:
     steps = [[step.line, step.source, step.is_check] for step in tests.steps]
     _report(job["secret"], {"tests": own, "steps": steps})
     preload(tests)
+    guard = Guard(tests.imports, tests.assigned)
     for name in [name for name in sys.modules if name.startswith("text2grad")]:
         del sys.modules[name]
     for number, solution in enumerate(job["solutions"]):
-        seen = run_apart(solution, tests, names, job)
+        seen = run_apart(solution, tests, guard, names, job)
         _report(job["secret"], {"number": number, **seen})
 
 
@@ -87,7 +88,7 @@ def preload(tests: TestFile) -> None:
         __import__(name)
 
 
-def run_apart(solution: str, tests: TestFile, names: dict, job: dict) -> dict:
+def run_apart(solution: str, tests: TestFile, guard: Guard, names: dict, job: dict) -> dict:
     """Run one solution in a fork; what it sent, and how it ended."""
     started = time.monotonic()
     secret = os.urandom(16).hex()
@@ -98,7 +99,7 @@ def run_apart(solution: str, tests: TestFile, names: dict, job: dict) -> dict:
     if child == 0:
         os.close(ours)
         os.close(REPORT)
-        _run_and_exit(solution, tests, names, job, Sender(theirs, secret), trace)
+        _run_and_exit(solution, tests, guard, names, job, Sender(theirs, secret), trace)
     os.close(theirs)
     try:
         received, finished = _listen(ours, child, secret, started + job["wall_seconds"])
@@ -150,7 +151,13 @@ def _kill_group(child: int) -> None:
 
 
 def _run_and_exit(
-    solution: str, tests: TestFile, names: dict, job: dict, send: Sender, trace: int
+    solution: str,
+    tests: TestFile,
+    guard: Guard,
+    names: dict,
+    job: dict,
+    send: Sender,
+    trace: int,
 ) -> None:
     """The child: it never returns, and runs no exit handler of the tested code."""
     try:
@@ -162,7 +169,7 @@ def _run_and_exit(
                 os.dup2(nothing.fileno(), 2)
         faulthandler.enable(file=trace)
         faulthandler.dump_traceback_later(0.9 * job["wall_seconds"], file=trace)
-        run_child(solution, tests, names, job, send)
+        run_child(solution, tests, guard, names, job, send)
     except OutOfTime:
         send({"kind": "final", "changes": []})
     except BaseException as error:  # noqa: BLE001 - the harness's own failure must be seen
@@ -171,7 +178,9 @@ def _run_and_exit(
         _exit(0)
 
 
-def run_child(solution: str, tests: TestFile, names: dict, job: dict, send: Sender) -> None:
+def run_child(
+    solution: str, tests: TestFile, guard: Guard, names: dict, job: dict, send: Sender
+) -> None:
     """Load a solution and the test file, run the tests, report whether all is in its place."""
     import resource
 
@@ -191,7 +200,6 @@ def run_child(solution: str, tests: TestFile, names: dict, job: dict, send: Send
     marks = bytearray(max((line for line, _ in spans), default=0) + 1)
     ends = dict(spans)
     recorder = Recorder(tests.steps, marks, ends, names["solution"], send, seconds)
-    guard = Guard(tests.imports, tests.assigned)
     module, test_module = ModuleType("solution"), ModuleType("test_solution")
     sys.modules.update(solution=module, test_solution=test_module)
     sys.path.append(os.getcwd())
