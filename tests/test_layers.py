@@ -16,8 +16,8 @@ PACKAGE = ROOT / "text2grad"
 # From the bottom to the top; a module may import from its own level and from those before it.
 LEVELS = {
     "types, files and mathematics": """
-        schema missing files code_blocks folding token_bytes tables borders charts wording ppo_math
-        ppo_state""",
+        schema missing files human_eval code_blocks folding token_bytes tables borders charts
+        wording ppo_math ppo_state""",
     "flags and text": """
         config config.annotation config.checks config.evaluation config.launch config.policy
         config.reward_model config.training tasks tasks.kodcode tasks.slf5k tasks.spec locate
@@ -32,7 +32,7 @@ LEVELS = {
         chat_client resumable annotators annotators.clauses annotators.evidence annotators.human
         annotators.lexicon
         annotators.openai_server annotators.reference annotators.reward_model annotators.signals
-        annotators.word_lists annotators.wording""",
+        annotators.verdict annotators.word_lists annotators.wording""",
     "parts of a stage": """
         scoring update step_log supervised model_metrics response_scores watch
         run_checkpoints""",
