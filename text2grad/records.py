@@ -35,9 +35,21 @@ def read_records(
         UserError: naming file, record and key: a needed part is missing, empty or no string; two
             records have the same id.
     """
+    return rows_to_records(read_rows(path, flag), path, task, need, fields, flag)
+
+
+def rows_to_records(
+    rows: Sequence[Mapping[str, Any]],
+    path: str | Path,
+    task: TaskSpec,
+    need: Sequence[Part] = ("prompt",),
+    fields: FieldNames | None = None,
+    flag: str = "--data_path",
+) -> list[Record]:
+    """Rows as records; `path` says where they come from, the rest is as in `read_records`."""
     own = fields or FieldNames()
     records, seen = [], {}
-    for number, row in enumerate(read_rows(path, flag), 1):
+    for number, row in enumerate(rows, 1):
         record = _to_record(row, number, path, task, own, flag)
         for part in need:
             if not getattr(record, part):
@@ -91,7 +103,9 @@ def _to_record(
     fields: FieldNames,
     flag: str,
 ) -> Record:
-    identity = row.get(fields.id or "id", f"{Path(path).stem}-{number}")
+    keys = (fields.id,) if fields.id else task.id_keys
+    given = (row[key] for key in keys if row.get(key) is not None)
+    identity = next(given, f"{Path(path).stem}-{number}")
     origin = f"{path}, record {number} (id {identity})"
 
     def text(own: str, keys: Sequence[str]) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from text2grad.agreement import label_units, word_units
-from text2grad.alignment import locate_spans
+from text2grad.agreement import word_units
+from text2grad.alignment import locate_spans, score_tokens
 from text2grad.annotators.reference import support_score
 from text2grad.schema import Feedback, Record
 from text2grad.tasks import TaskSpec
@@ -19,10 +19,14 @@ Scores = list[dict[str, float]]
 
 
 def net_score(feedback: Feedback, response: str, task: TaskSpec) -> float:
-    """Mean score of the response's words under a critique: +1 good, -1 poor, 0 unmarked."""
+    """Mean score of the response's words under a critique, those outside the task's scope too."""
     spans = locate_spans(feedback.spans, response, task)
-    labels = label_units(spans, response, task, word_units(response))
-    return sum(task.label_scores.get(label, 0.0) for label in labels) / max(len(labels), 1)
+    words, pieces, done = word_units(response), [], 0
+    for start, end in words:
+        pieces += [response[done:start], response[start:end]]
+        done = end
+    scores = score_tokens([piece.encode("utf-8", "replace") for piece in pieces], spans, task)
+    return sum(scores) / max(len(words), 1)
 
 
 def with_scores(

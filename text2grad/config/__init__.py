@@ -10,6 +10,7 @@ from text2grad.config.reward_model import (
     RewardMetricsConfig,
     RewardTrainConfig,
 )
+from text2grad.config.testing import TestCaseConfig
 
 __all__ = [
     "AnnotateConfig",
@@ -23,6 +24,7 @@ __all__ = [
     "RewardMetricsConfig",
     "RewardTrainConfig",
     "SFTConfig",
+    "TestCaseConfig",
     "launch",
     "parse",
 ]

@@ -30,6 +30,8 @@ class PolicyInferConfig:
     """file with a Jinja chat template, "" for the model's own"""
     sample_size: int = 500
     """prompts, spread evenly over the file; 0 for all"""
+    samples_per_prompt: int = 1
+    """responses to each prompt"""
     batch_size: int = 32
     """prompts generated together"""
     prompt_max_length: int = 640
@@ -55,7 +57,7 @@ class PolicyInferConfig:
 
     def __post_init__(self) -> None:
         at_least(self, 0, "sample_size", "temperature")
-        at_least(self, 1, "batch_size", "max_new_tokens")
+        at_least(self, 1, "batch_size", "max_new_tokens", "samples_per_prompt")
         above(self, 0, "top_p")
 
 
