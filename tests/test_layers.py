@@ -25,7 +25,8 @@ LEVELS = {
         config config.annotation config.checks config.evaluation config.launch config.policy
         config.reward_model config.testing config.training tasks tasks.kodcode tasks.slf5k
         tasks.spec locate word_scores replies parsing alignment places critique_grammar grammar
-        word_grammar token_table targets target_formats records responses prompts chat text_metrics""",
+        word_grammar token_table targets target_formats records responses prompts chat
+        text_metrics""",
     "figures and the report": """
         agreement alignment_health baselines quality reward_quality summary_quality verdicts
         report_entries report_data report_pairs report_page report_view trends report_compare
