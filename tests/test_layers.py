@@ -16,8 +16,8 @@ PACKAGE = ROOT / "text2grad"
 # From the bottom to the top; a module may import from its own level and from those before it.
 LEVELS = {
     "types, files and mathematics": """
-        schema missing files tables borders charts wording process_tree sandbox_process
-        sandbox_inside sandbox_tiers sandbox sandbox_pool ppo_math ppo_state""",
+        schema missing files tables borders charts wording process_tree sandbox_calls
+        sandbox_process sandbox_inside sandbox_tiers sandbox sandbox_pool ppo_math ppo_state""",
     "flags and text": """
         config config.annotation config.checks config.evaluation config.launch config.policy
         config.reward_model config.training tasks tasks.slf5k tasks.spec locate word_scores replies

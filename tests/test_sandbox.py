@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ import pytest
 from sandboxes import WAYS, works
 from trees import ROOT
 
-from text2grad import environment, sandbox_inside, sandbox_tiers
+from text2grad import environment, sandbox_calls, sandbox_inside, sandbox_tiers
 from text2grad import sandbox as sandbox_module
 from text2grad.sandbox import Finished, Limits, Sandbox, find_sandbox, working_sandboxes
 from text2grad.sandbox_pool import Job, ResultCache, SandboxPool, content_key, job_key
@@ -182,6 +183,46 @@ def test_an_ordinary_user_and_the_root_of_a_container_get_a_user_namespace(monke
     assert not any(way.own_uid for way in sandbox_tiers.tiers())
     monkeypatch.setattr(sandbox_tiers, "_is_machine_root", lambda: True)
     assert all(way.own_uid for way in sandbox_tiers.tiers())
+
+
+# -- the filter of system calls
+
+
+def verdict(program, interface, number, argument=0):
+    """What the kernel's machine for such filters would return."""
+    place = accumulator = 0
+    steps = list(struct.iter_unpack("HBBI", program))
+    while True:
+        code, yes, no, value = steps[place]
+        place += 1
+        if code == sandbox_calls.RETURN:
+            return value
+        if code == sandbox_calls.LOAD:
+            accumulator = {0: number, 4: interface, 16: argument}[value]
+            continue
+        holds = {
+            sandbox_calls.EQUAL: accumulator == value,
+            sandbox_calls.AT_LEAST: accumulator >= value,
+            sandbox_calls.BIT: bool(accumulator & value),
+        }[code]
+        place += yes if holds else no
+
+
+@pytest.mark.parametrize("machine", sandbox_calls.MACHINES)
+def test_the_filter_refuses_what_it_lists_and_nothing_else(machine):
+    calls, program = sandbox_calls.MACHINES[machine], sandbox_calls.call_filter(machine)
+    allowed, no_call, no_right = 0x7FFF0000, 0x50000 | 38, 0x50000 | 1
+    user = 0x10000000
+    for number in range(500):
+        special = {calls.clone3: no_call} | dict.fromkeys(calls.refused, no_right)
+        found = verdict(program, calls.interface, number)
+        assert found == special.get(number, allowed), number
+    for number in (calls.clone, calls.unshare):
+        assert verdict(program, calls.interface, number, 0x11 | user) == no_right
+        assert verdict(program, calls.interface, number, 0x11 | user >> 1) == allowed
+    assert verdict(program, calls.interface + 1, 0) == no_call
+    assert verdict(program, calls.interface, 0x40000000) == no_call
+    assert sandbox_calls.call_filter("riscv64") == b""
 
 
 # -- many runs
