@@ -17,10 +17,10 @@ PACKAGE = ROOT / "text2grad"
 LEVELS = {
     "types, files and mathematics": """
         schema missing files human_eval code_blocks folding token_bytes tables borders charts
-        wording process_tree sandbox_process sandbox_inside sandbox_tiers sandbox sandbox_pool
-        sandboxed sandboxed.slices sandboxed.rewrite sandboxed.values sandboxed.recorder
-        sandboxed.guard sandboxed.cases sandboxed.pytest_cases sandboxed.harness outcomes
-        harness_report unit_tests ppo_math ppo_state""",
+        wording process_tree sandbox_process sandbox_inside sandbox_calls sandbox_tiers sandbox
+        sandbox_pool sandboxed sandboxed.slices sandboxed.rewrite sandboxed.values
+        sandboxed.recorder sandboxed.guard sandboxed.cases sandboxed.pytest_cases
+        sandboxed.harness outcomes harness_report unit_tests ppo_math ppo_state""",
     "flags and text": """
         config config.annotation config.checks config.evaluation config.launch config.policy
         config.reward_model config.testing config.training tasks tasks.kodcode tasks.slf5k
