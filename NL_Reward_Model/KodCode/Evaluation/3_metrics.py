@@ -13,7 +13,7 @@ from text2grad.config import RewardMetricsConfig, launch
 
 @dataclass(frozen=True)
 class Args(RewardMetricsConfig):
-    """Measure the KodCode reward model. For your own data edit these defaults, or pass the flags."""
+    """Measure the KodCode reward model. For your own data edit these defaults or pass the flags."""
 
     task: str = "kodcode"
     input_file: str = "inference_results.json"
