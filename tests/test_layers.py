@@ -17,7 +17,8 @@ PACKAGE = ROOT / "text2grad"
 LEVELS = {
     "types, files and mathematics": """
         schema missing files human_eval code_blocks folding token_bytes tables borders charts
-        wording ppo_math ppo_state""",
+        wording process_tree sandbox_process sandbox_inside sandbox_tiers sandbox sandbox_pool
+        ppo_math ppo_state""",
     "flags and text": """
         config config.annotation config.checks config.evaluation config.launch config.policy
         config.reward_model config.training tasks tasks.kodcode tasks.slf5k tasks.spec locate
