@@ -18,14 +18,16 @@ LEVELS = {
     "types, files and mathematics": """
         schema missing files human_eval code_blocks folding token_bytes tables borders charts
         wording process_tree sandbox_process sandbox_inside sandbox_tiers sandbox sandbox_pool
-        ppo_math ppo_state""",
+        sandboxed sandboxed.slices sandboxed.rewrite sandboxed.recorder sandboxed.guard
+        sandboxed.cases sandboxed.harness outcomes unit_tests ppo_math ppo_state""",
     "flags and text": """
         config config.annotation config.checks config.evaluation config.launch config.policy
-        config.reward_model config.training tasks tasks.kodcode tasks.slf5k tasks.spec locate
-        word_scores replies parsing alignment places critique_grammar grammar word_grammar
-        token_table targets target_formats records responses prompts chat text_metrics""",
+        config.reward_model config.testing config.training tasks tasks.kodcode tasks.slf5k
+        tasks.spec locate word_scores replies parsing alignment places critique_grammar grammar
+        word_grammar token_table targets target_formats records responses prompts chat
+        text_metrics""",
     "figures and the report": """
-        agreement alignment_health baselines quality reward_quality summary_quality verdicts
+        agreement alignment_health baselines pass_at_k quality reward_quality summary_quality verdicts
         report_entries report_data report_pairs report_page report_view trends report_compare
         report before_after gate""",
     "models": "attention pretrained models devices run_folder rollout decoding checkpoint policy",
@@ -35,10 +37,10 @@ LEVELS = {
         annotators.openai_server annotators.reference annotators.reward_model annotators.signals
         annotators.verdict annotators.word_lists annotators.wording""",
     "parts of a stage": """
-        scoring update step_log supervised model_metrics response_scores watch
+        scoring update step_log supervised model_metrics solutions response_scores watch
         run_checkpoints""",
     "stages": """
-        prepare annotate align embedded environment reward_model sft generate metrics judge
+        prepare test_cases annotate align embedded environment reward_model sft generate metrics judge
         trainer""",
 }
 LEVEL_OF = {name: number for number, names in enumerate(LEVELS.values()) for name in names.split()}

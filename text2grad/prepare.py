@@ -152,6 +152,20 @@ def hub_files(source: str, split: str) -> list[str]:
     return [str(Path(saved) / name) for name in chosen]
 
 
+def folder_files(folder: Path, split: str, flag: str = "--data_path") -> list[str]:
+    """The files of a folder that hold one split.
+
+    Raises:
+        UserError: there is none.
+    """
+    names = [file.name for file in sorted(folder.iterdir()) if file.suffix in _SUFFIXES]
+    chosen = _files_of_split(names, split)
+    if not chosen:
+        kinds = ", ".join(_SUFFIXES[:-1])
+        raise UserError(f"{flag} {folder}: no {kinds} or {_SUFFIXES[-1]} file for split {split}")
+    return [str(folder / name) for name in chosen]
+
+
 def _read_splits(args: PrepareConfig, task: TaskSpec) -> dict[str, list[Record]]:
     path = Path(args.data_path)
     if not args.data_path:
@@ -161,14 +175,8 @@ def _read_splits(args: PrepareConfig, task: TaskSpec) -> dict[str, list[Record]]
     if path.is_file():
         records = _read([path], task, args, "--data_path")
         return _split(records, args, f"--data_path {path}")
-    names = [file.name for file in sorted(path.iterdir()) if file.suffix in _SUFFIXES]
-    splits = {}
-    for split in args.splits:
-        chosen = _files_of_split(names, split)
-        if not chosen:
-            raise UserError(f"--data_path {path}: no .json or .jsonl file for the split {split}")
-        splits[split] = _read([path / name for name in chosen], task, args, "--data_path")
-    return splits
+    files = {split: folder_files(path, split) for split in args.splits}
+    return {split: _read(paths, task, args, "--data_path") for split, paths in files.items()}
 
 
 def _read_source(source: str, args: PrepareConfig, task: TaskSpec) -> dict[str, list[Record]]:

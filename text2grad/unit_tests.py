@@ -37,6 +37,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from text2grad.files import sha256_text
 from text2grad.outcomes import TIME_LIMIT, CheckOutcome, ErrorType, TestLog, describe_check
 from text2grad.sandbox import Finished, Limits, Sandbox
 from text2grad.schema import UserError
@@ -111,6 +112,13 @@ def _make_canary(test: str) -> _Canary:
             f"        self.assertTrue({one} > {other})\n"
         )
     return _Canary(name, source)
+
+
+@cache
+def harness_version() -> str:
+    """Hash of the harness: results of another one are not to be taken for its own."""
+    folder = Path(__file__).parent / "sandboxed"
+    return sha256_text(*(path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py"))))
 
 
 @cache

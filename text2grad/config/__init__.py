@@ -15,6 +15,7 @@ from text2grad.config.reward_model import (
     RewardMetricsConfig,
     RewardTrainConfig,
 )
+from text2grad.config.testing import TestCaseConfig
 
 __all__ = [
     "AnnotateConfig",
@@ -29,6 +30,7 @@ __all__ = [
     "RewardMetricsConfig",
     "RewardTrainConfig",
     "SFTConfig",
+    "TestCaseConfig",
     "launch",
     "parse",
 ]
