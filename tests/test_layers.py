@@ -28,7 +28,7 @@ LEVELS = {
         word_grammar token_table targets target_formats records responses prompts chat
         text_metrics""",
     "figures and the report": """
-        agreement alignment_health baselines quality reward_quality summary_quality verdicts
+        agreement alignment_health baselines pass_at_k quality reward_quality summary_quality verdicts
         report_entries report_data report_pairs report_page report_view trends report_compare
         report before_after gate""",
     "models": "attention pretrained models devices run_folder rollout decoding checkpoint policy",
@@ -38,7 +38,7 @@ LEVELS = {
         annotators.openai_server annotators.reference annotators.reward_model annotators.signals
         annotators.verdict annotators.word_lists annotators.wording""",
     "parts of a stage": """
-        scoring update step_log supervised model_metrics response_scores watch
+        scoring update step_log supervised model_metrics solutions response_scores watch
         run_checkpoints""",
     "stages": """
         prepare test_cases annotate align embedded environment reward_model sft generate metrics

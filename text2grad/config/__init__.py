@@ -1,7 +1,12 @@
 """The flags of every script: one frozen dataclass each, bounds checked, errors name the flag."""
 
 from text2grad.config.annotation import AnnotateConfig, PrepareConfig
-from text2grad.config.evaluation import JudgeConfig, PolicyInferConfig, PolicyMetricsConfig
+from text2grad.config.evaluation import (
+    JudgeConfig,
+    PassAtKConfig,
+    PolicyInferConfig,
+    PolicyMetricsConfig,
+)
 from text2grad.config.launch import launch, parse
 from text2grad.config.policy import PolicyConfig, SFTConfig
 from text2grad.config.reward_model import (
@@ -16,6 +21,7 @@ __all__ = [
     "AnnotateConfig",
     "JudgeConfig",
     "MergeConfig",
+    "PassAtKConfig",
     "PolicyConfig",
     "PolicyInferConfig",
     "PolicyMetricsConfig",
