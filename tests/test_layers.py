@@ -28,9 +28,9 @@ LEVELS = {
         word_grammar token_table targets target_formats records responses prompts chat
         text_metrics""",
     "figures and the report": """
-        agreement alignment_health baselines pass_at_k quality reward_quality summary_quality verdicts
-        report_entries report_data report_pairs report_page report_view trends report_compare
-        report before_after gate""",
+        agreement alignment_health baselines pass_at_k quality reward_quality summary_quality
+        verdicts report_entries report_data report_pairs report_page report_view trends
+        report_compare report before_after gate""",
     "models": "attention pretrained models devices run_folder rollout decoding checkpoint policy",
     "judges": """
         chat_client resumable annotators annotators.clauses annotators.evidence annotators.human
