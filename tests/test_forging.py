@@ -38,7 +38,8 @@ WRITE_ALL = """
 import os, sys
 for fd in range(3, 64):
     try:
-        os.write(fd, b'{"kind":"test","test":"test_add","outcome":"passed"}\\n{"kind":"final","changes":[]}\\n')
+        os.write(fd, b'{"kind":"test","test":"test_add","outcome":"passed"}\\n')
+        os.write(fd, b'{"kind":"final","changes":[]}\\n')
     except OSError:
         pass
 """
@@ -225,5 +226,8 @@ def test_ask_again():
 """
     solution = "import time\ndef ask():\n    time.sleep(60)\n    return int(input('n? '))\n"
     assert run_tests(sandbox, solution.replace("    time.sleep(60)\n", ""), test, LIMITS).passed
-    slow = test.replace('    with patch("builtins.input"', '    time.sleep = lambda s: None\n    with patch("builtins.input"')
+    slow = test.replace(
+        '    with patch("builtins.input"',
+        '    time.sleep = lambda s: None\n    with patch("builtins.input"',
+    )
     assert run_tests(sandbox, solution, slow, LIMITS).passed

@@ -22,6 +22,7 @@ _CLOSING_SHIFT = 3  # more spaces than this before a fence put it inside the blo
 
 _STRING_BLOCK = re.compile(r'("""|\'\'\').*?(?:\1|\Z)', re.S)
 _LINE_CHARS = 400  # of a line, to see whether it is a statement
+_SENTENCE = re.compile(r"[\w'’-]+,?(?: [\w'’-]+[,;]?){3,}[.:!?]?")
 _STATEMENT = re.compile(
     r"(?:(?:async[ \t]+)?def[ \t]+\w+[ \t]*\(|class[ \t]+\w+[ \t]*[:(]|@\w|#"
     r"|import[ \t]+[\w.]+(?:[ \t]*,|[ \t]+as\b|[ \t]*$)|from[ \t]+[\w.]+[ \t]+import\b"
@@ -145,5 +146,13 @@ def _block(opened: re.Match[str], end: int) -> tuple[Block, int, bool]:
 def _is_code(text: str) -> bool:
     """Whether a text without fences begins as Python and reads like it in most of its lines."""
     lines = [line for line in _STRING_BLOCK.sub("0 = 0", text).splitlines() if line.strip()]
-    found = [_STATEMENT.match(line.strip()[:_LINE_CHARS]) is not None for line in lines]
-    return bool(found) and found[0] and 2 * sum(found) > len(found)
+    found = [_is_code_line(line[:_LINE_CHARS]) for line in lines]
+    begins = bool(lines) and _STATEMENT.match(lines[0].strip()[:_LINE_CHARS]) is not None
+    return begins and 2 * sum(found) > len(found)
+
+
+def _is_code_line(line: str) -> bool:
+    """A statement, or an indented line that is no sentence: it may go on with a statement."""
+    bare = line.strip()
+    continues = line[0] in " \t" and not _SENTENCE.fullmatch(bare)
+    return continues or _STATEMENT.match(bare) is not None

@@ -11,8 +11,8 @@ def process_tree(pid: int, most: int = 1 << 16) -> list[int]:
     """A process and its descendants, parents first, at most `most` of them."""
     found = [pid]
     for process in found:
-        for children in Path(f"/proc/{process}/task").glob("*/children"):
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # it may end while its folder is read
+            for children in Path(f"/proc/{process}/task").glob("*/children"):
                 found += map(int, children.read_text().split())
         if len(found) >= most:
             break

@@ -35,9 +35,21 @@ def read_records(
         UserError: naming file, record and key: a needed part is missing, empty or no string; two
             records have the same id.
     """
+    return rows_to_records(read_rows(path, flag), path, task, need, fields, flag)
+
+
+def rows_to_records(
+    rows: Sequence[Mapping[str, Any]],
+    path: str | Path,
+    task: TaskSpec,
+    need: Sequence[Part] = ("prompt",),
+    fields: FieldNames | None = None,
+    flag: str = "--data_path",
+) -> list[Record]:
+    """Rows as records; `path` says where they come from, the rest is as in `read_records`."""
     own = fields or FieldNames()
     records, seen = [], {}
-    for number, row in enumerate(read_rows(path, flag), 1):
+    for number, row in enumerate(rows, 1):
         record = _to_record(row, number, path, task, own, flag)
         for part in need:
             if not getattr(record, part):

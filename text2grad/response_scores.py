@@ -10,6 +10,7 @@ from text2grad.agreement import word_units
 from text2grad.alignment import locate_spans, score_tokens
 from text2grad.annotators.reference import support_score
 from text2grad.schema import Feedback, Record
+from text2grad.solutions import checks_passed, run_responses, tests_of
 from text2grad.tasks import TaskSpec
 
 if TYPE_CHECKING:
@@ -34,15 +35,16 @@ def with_scores(
 ) -> tuple[list[Record], dict[str, Any]]:
     """The records with "scores" (and "likelihood") in their fields, and the models that gave them.
 
-    `support_score` compares with post and human summary and trains nothing. Where the flags name
-    the models: `bertscore_f1`; `reward_model_score`, the net score under the reward model's
+    `support_score` compares with post and human summary and trains nothing. Where the records have
+    tests: `solved`, and `checks_passed`, the share of the assertions that held. Where the flags
+    name the models: `bertscore_f1`; `reward_model_score`, the net score under the reward model's
     critiques, where an unparseable critique scores 0 and is counted in `reward_model_parsed`; and
     "likelihood", nats and tokens of the response given the prompt. What is left out is printed.
     """
-    scores: Scores = [
-        {"support_score": support_score(record.prompt, record.reference, record.response)}
-        for record in records
-    ]
+    scores: Scores = [_own_scores(record, task) for record in records]
+    if task.test_keys and all(tests_of(record, task) for record in records):
+        for own, log in zip(scores, run_responses(records, task, args), strict=True):
+            own |= {"solved": float(log.passed), "checks_passed": checks_passed(log)}
     likelihoods: Scores = []
     models: dict[str, Any] = {}
     left_out = []
@@ -70,6 +72,13 @@ def with_scores(
     return [
         replace(record, fields=fields) for record, fields in zip(records, scored, strict=True)
     ], models
+
+
+def _own_scores(record: Record, task: TaskSpec) -> dict[str, float]:
+    """What comparing texts says; it says nothing of code."""
+    if task.scope == "code":
+        return {}
+    return {"support_score": support_score(record.prompt, record.reference, record.response)}
 
 
 def _add_bert_scores(

