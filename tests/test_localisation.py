@@ -108,7 +108,8 @@ def test_places_are_characters_whatever_the_line_ends_and_the_letters(end):
 def test_try_with_match_and_decorated_statements():
     source = Source(
         "@cache\ndef f(a):\n    try:\n        b = g(a)\n    except (A, B):\n"
-        "        b = {1: 2}[1:]\n    else:\n        b = 3\n    with open(a) as c:\n        pass\n    match a:\n"
+        "        b = {1: 2}[1:]\n    else:\n        b = 3\n"
+        "    with open(a) as c:\n        pass\n    match a:\n"
         "        case 1:\n            return lambda x: x\n"
     )
     shown = [text_of(source, statement) for statement in source.statements]

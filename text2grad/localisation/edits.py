@@ -46,6 +46,11 @@ class Edit:
     plausibility: float
     other: Statement | None = None
 
+    @property
+    def is_new_line(self) -> bool:
+        """Whether it puts in a statement and changes none."""
+        return self.start == self.end and "\n" in self.text
+
     def apply(self, text: str) -> str:
         """The changed text."""
         return text[: self.start] + self.text + text[self.end :]
