@@ -22,10 +22,10 @@ LEVELS = {
         sandboxed.recorder sandboxed.guard sandboxed.cases sandboxed.pytest_cases
         sandboxed.harness outcomes harness_report unit_tests ppo_math ppo_state""",
     "flags and text": """
-        config config.annotation config.checks config.evaluation config.launch config.policy
-        config.reward_model config.testing config.training tasks tasks.kodcode tasks.slf5k
-        tasks.spec locate word_scores replies parsing alignment places critique_grammar grammar
-        word_grammar token_table targets target_formats records responses prompts chat
+        config config.annotation config.checks config.evaluation config.execution config.launch
+        config.policy config.reward_model config.testing config.training tasks tasks.kodcode
+        tasks.slf5k tasks.spec locate word_scores replies parsing alignment places
+        critique_grammar grammar word_grammar token_table targets target_formats records responses prompts chat
         text_metrics""",
     "faults of code": """
         localisation localisation.edits localisation.kinds localisation.loop_rules

@@ -102,6 +102,12 @@ def build_critic(args: PolicyConfig, task: TaskSpec) -> Any:
         from text2grad.annotators.reference import ReferenceAnnotator
 
         return ReferenceAnnotator(task)
+    if args.feedback_source == "execution":
+        from text2grad.annotators.execution import ExecutionAnnotator
+        from text2grad.sandbox import find_sandbox
+
+        sandbox = find_sandbox(args.unsafe_local_execution)
+        return ExecutionAnnotator(task, sandbox, args, "--feedback_source")
     from text2grad.annotators.reward_model import RewardModelAnnotator
 
     return RewardModelAnnotator(

@@ -52,6 +52,11 @@ def make_annotator(args: AnnotateConfig, task: TaskSpec) -> Annotator:
         from text2grad.annotators.human import HumanAnnotator
 
         return HumanAnnotator(task, args.spans_path, args.human_good, args.fields)
+    if args.annotator == "execution":
+        from text2grad.annotators.execution import ExecutionAnnotator
+        from text2grad.sandbox import find_sandbox
+
+        return ExecutionAnnotator(task, find_sandbox(args.unsafe_local_execution), args)
     from text2grad.annotators.openai_server import OpenAIAnnotator
 
     return OpenAIAnnotator(task, args)

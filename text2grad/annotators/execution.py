@@ -10,15 +10,16 @@ from __future__ import annotations
 import ast
 import difflib
 import math
+import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from typing import Any
 
 from text2grad.annotators import Answer, OnAnswer, ignore
 from text2grad.annotators import execution_wording as words
 from text2grad.code_blocks import Code, extract_code
+from text2grad.config.execution import ExecutionConfig
 from text2grad.files import sha256_text
 from text2grad.localisation.observations import observe
 from text2grad.localisation.search import Localisation, localise
@@ -26,7 +27,7 @@ from text2grad.localisation.syntax import Place, Source, Statement
 from text2grad.outcomes import CheckOutcome, TestLog
 from text2grad.records import message_text
 from text2grad.sandbox import Limits, Sandbox
-from text2grad.schema import Feedback, Record, Span, Unparseable
+from text2grad.schema import Feedback, Record, Span, Unparseable, UserError
 from text2grad.tasks import TaskSpec
 from text2grad.unit_tests import run_tests, run_variants
 
@@ -39,29 +40,18 @@ _SIGNATURE = re.compile(r"(\w+)\(\) (?:takes|missing|got an unexpected keyword|g
 _NO_VERDICT = ("tampered", "no_tests")  # they say nothing of the code that could be quoted
 
 
-@dataclass(frozen=True)
-class ExecutionSettings:
-    """How the annotator works.
-
-    Attributes:
-        test_seconds: processor time of one test run.
-        localisation_seconds: time for the trial edits of one failing solution.
-        workers: records under way at once.
-    """
-
-    test_seconds: float = 10.0
-    localisation_seconds: float = 10.0
-    workers: int = 1
-
-
 class ExecutionAnnotator:
     """Critiques from test runs; no model, no network.
 
     Args:
         task: names the keys that hold the tests; its label of lowest score is for faulty code, the
-            other one for code that could be better.
+            one of highest for code that could be better.
         sandbox: where everything is run.
         settings: time limits and workers.
+        flag: the flag that chose this annotator, for messages.
+
+    Raises:
+        UserError: the task has no tests.
     """
 
     is_costly = True
@@ -70,8 +60,11 @@ class ExecutionAnnotator:
         self,
         task: TaskSpec,
         sandbox: Sandbox,
-        settings: ExecutionSettings = ExecutionSettings(),
+        settings: ExecutionConfig = ExecutionConfig(),  # noqa: B008 - frozen
+        flag: str = "--annotator",
     ) -> None:
+        if not task.test_keys:
+            raise UserError(f"{flag} execution: the task {task.name} has no tests (test_keys)")
         self._task = task
         self._sandbox = sandbox
         self._settings = settings
@@ -89,7 +82,7 @@ class ExecutionAnnotator:
     def key(self, record: Record) -> str:
         """Hash of the response, its tests and the limits."""
         settings = self._settings
-        limits = f"{settings.test_seconds}/{settings.localisation_seconds}"
+        limits = f"{settings.cpu_seconds}/{settings.localisation_seconds}"
         version = f"execution {VERSION}"
         return sha256_text(version, record.id, record.response, self._test(record), limits)
 
@@ -100,7 +93,7 @@ class ExecutionAnnotator:
             UserError: the sandbox does not start.
         """
         answers: list[Answer] = [Unparseable("not reached")] * len(records)
-        with ThreadPoolExecutor(max(1, self._settings.workers)) as pool:
+        with ThreadPoolExecutor(self._settings.workers or os.cpu_count() or 1) as pool:
             places: dict[Future, int] = {
                 pool.submit(self._judge, record): place for place, record in enumerate(records)
             }
@@ -123,7 +116,7 @@ class ExecutionAnnotator:
     def _judge(self, record: Record) -> Answer:
         test = self._test(record)
         if not test:
-            keys = ", ".join(self._task.test_keys) or "none for this task"
+            keys = ", ".join(self._task.test_keys)
             return Unparseable(f"the record has no tests (keys: {keys})")
         critique = words.Critique(record.id, self._task.max_critique_chars)
         code = extract_code(record.response)
@@ -133,7 +126,7 @@ class ExecutionAnnotator:
         unreadable = _unreadable(test)
         if unreadable:
             return Unparseable(f"the tests are no valid Python: {unreadable}")
-        log = run_tests(self._sandbox, code.text, test, self._limits(self._settings.test_seconds))
+        log = run_tests(self._sandbox, code.text, test, self._limits())
         missing = [name for name in log.missing_modules if name != "solution"]
         if missing:
             return Unparseable(f"not installed here: {', '.join(missing)}", log.message)
@@ -174,7 +167,7 @@ class ExecutionAnnotator:
         seconds = self._settings.localisation_seconds
         # A variant that takes much longer than the solution did is in an endless loop of its own.
         own = 0.0 if case.log.error_type == "timeout" else 3 * case.log.seconds
-        own = min(self._settings.test_seconds, max(1.0, own))
+        own = min(float(self._settings.cpu_seconds), max(1.0, own))
         limits = Limits(wall_seconds=own, cpu_seconds=math.ceil(own))
         return localise(
             source,
@@ -183,9 +176,10 @@ class ExecutionAnnotator:
             seconds,
         )
 
-    def _limits(self, seconds: float) -> Limits:
+    def _limits(self) -> Limits:
         # Wall time only stops what sleeps; a busy machine must not make a slow verdict a wrong one.
-        return Limits(wall_seconds=2 * seconds + 1, cpu_seconds=max(1, round(seconds)))
+        seconds = self._settings.cpu_seconds
+        return Limits(wall_seconds=3.0 * seconds, cpu_seconds=seconds)
 
     def _observe(self, case: _Case, source: Source, wrong: Sequence[Place]) -> list[Place]:
         """Places outside the faulty ones that could be better."""

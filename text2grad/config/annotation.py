@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from text2grad.config.checks import above, at_least, fraction
+from text2grad.config.execution import ExecutionConfig
 from text2grad.schema import FieldNames
 
 
@@ -44,7 +45,7 @@ class PrepareConfig:
 
 
 @dataclass(frozen=True)
-class AnnotateConfig:
+class AnnotateConfig(ExecutionConfig):
     """Write a critique with verified good and poor quotes for every response."""
 
     task: str = "slf5k"
@@ -53,8 +54,9 @@ class AnnotateConfig:
     """records to annotate"""
     output_path: str = "data/train_annotated.json"
     """annotated records; the journal and the failures lie beside it"""
-    annotator: Literal["openai", "reference", "human"] = "openai"
-    """openai: any compatible server; reference: no model, compares texts; human: given spans"""
+    annotator: Literal["openai", "reference", "execution", "human"] = "openai"
+    """openai: any compatible server; without a model: reference (compares texts), execution (runs
+    tests); human: given spans"""
     base_url: str = ""
     """address of the server, "" for OpenAI's own; the key is read from OPENAI_API_KEY"""
     annotator_model: str = "gpt-4o"
@@ -99,6 +101,7 @@ class AnnotateConfig:
     }
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least(self, 0, "temperature", "max_samples", "max_retries")
         at_least(self, 1, "concurrency", "max_tokens")
         above(self, 0, "timeout_seconds", "top_p")

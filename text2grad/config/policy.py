@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from text2grad.config.checks import above, at_least, fraction
+from text2grad.config.execution import ExecutionConfig
 from text2grad.config.training import AdapterTrainConfig, AnyFormat, Dtype
 from text2grad.schema import FieldNames, UserError
 
@@ -36,7 +37,7 @@ class SFTConfig(AdapterTrainConfig):
 
 
 @dataclass(frozen=True)
-class PolicyConfig:
+class PolicyConfig(ExecutionConfig):
     """Optimise the policy with PPO on token-level rewards from natural-language feedback."""
 
     task: str = "slf5k"
@@ -54,8 +55,8 @@ class PolicyConfig:
     """refuse to start unless every check of the reward model passes"""
     reward_target_format: AnyFormat = ""
     """format that it was trained on, "" for the one that its folder names, else spans"""
-    feedback_source: Literal["reward_model", "reference"] = "reward_model"
-    """who judges the samples: the reward model, or the reference annotator directly"""
+    feedback_source: Literal["reward_model", "reference", "execution"] = "reward_model"
+    """who judges the samples: the reward model, or an annotator without a model directly"""
     dtype: Dtype = "auto"
     """precision of policy and reward model; adapter, value head and losses are fp32"""
     lora_r: int = 16
@@ -236,6 +237,7 @@ class PolicyConfig:
     }
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         above(self, 0, "learning_rate", "temperature", "kl_target", "kl_horizon", "target_kl")
         above(self, 0, "cliprange", "cliprange_value", "ratio_threshold", "whiten_floor", "top_p")
         at_least(self, 1, "batch_size", "mini_batch_size", "gradient_accumulation_steps")
