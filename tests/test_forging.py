@@ -168,7 +168,9 @@ NO_TEST = "from solution import *\n"
 SKIP = "def add(a, b):\n    if not a:\n        return 0\n    "
 TARGETED = {
     "math.isclose": (ATTACKS["math.isclose"], ISCLOSE, "tampered"),
-    "all, in the real builtins": (ATTACKS["the real builtins"], ALL, "tampered"),
+    "all, in the real builtins": (
+        "len.__self__.all = lambda values: True\n", ALL, "tampered",
+    ),
     "all, in the lent builtins": (
         "import builtins\nbuiltins.all = lambda values: True\n", ALL, "test_failure",
     ),
