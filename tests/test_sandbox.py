@@ -278,7 +278,7 @@ def test_results_are_kept_by_content(tmp_path):
     assert sandbox.runs == 2, "without a folder nothing is kept"
 
 
-def test_every_part_of_a_job_is_part_of_its_key():
+def test_every_part_of_a_job_is_part_of_its_key(monkeypatch):
     job = Job({"a": "1", "b": "2"}, ["x", "y"], Limits(), b"in")
     others = [
         replace(job, files={"a": "1", "b": "3"}),
@@ -289,7 +289,13 @@ def test_every_part_of_a_job_is_part_of_its_key():
         replace(job, stdin=b""),
     ]
     keys = {job_key(each, Counted()) for each in (job, *others)}
-    assert len(keys) == 7
+    other_tier = Counted()
+    other_tier.tier = "another"
+    keys.add(job_key(job, other_tier))
+    monkeypatch.setattr(sys, "version", "4.0")
+    keys.add(job_key(job, Counted()))
+    monkeypatch.undo()
+    assert len(keys) == 9
     assert job_key(replace(job, files={"b": b"2", "a": b"1"}), Counted()) in keys, "order is none"
     assert content_key("ab", "c") != content_key("a", "bc")
 
