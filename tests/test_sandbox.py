@@ -67,6 +67,9 @@ def test_the_interpreter_has_the_site_packages_and_nothing_of_this_process(sandb
     version, package, names, folder = json.loads(python(sandbox, source).stdout)
     import rapidfuzz
 
+    if sys.prefix != sys.base_prefix:
+        base = "import site, sys; print(sys.prefix, [p for p in sys.path if 'site-p' in p])"
+        assert python(sandbox, base).stdout == "/sandbox ['/sandbox/site-packages']\n"
     assert (version, package) == (sys.version, rapidfuzz.__version__)
     own = {"LC_CTYPE", "OLDPWD", "PWD", "SHLVL", "_"}
     assert set(names) - own == set(sandbox_inside.environment(sandbox_inside.interpreter()))
