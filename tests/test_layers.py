@@ -27,13 +27,19 @@ LEVELS = {
         tasks.spec locate word_scores replies parsing alignment places critique_grammar grammar
         word_grammar token_table targets target_formats records responses prompts chat
         text_metrics""",
+    "faults of code": """
+        localisation localisation.edits localisation.kinds localisation.loop_rules
+        localisation.meanings localisation.observations localisation.ranking localisation.search
+        localisation.spectrum localisation.statement_edits localisation.syntax
+        localisation.trials""",
     "figures and the report": """
         agreement alignment_health baselines pass_at_k quality reward_quality summary_quality
         verdicts report_entries report_data report_pairs report_page report_view trends
         report_compare report before_after gate""",
     "models": "attention pretrained models devices run_folder rollout decoding checkpoint policy",
     "judges": """
-        chat_client resumable annotators annotators.clauses annotators.evidence annotators.human
+        chat_client resumable annotators annotators.clauses annotators.evidence annotators.execution
+        annotators.execution_wording annotators.human
         annotators.lexicon
         annotators.openai_server annotators.reference annotators.reward_model annotators.signals
         annotators.verdict annotators.word_lists annotators.wording""",

@@ -102,6 +102,10 @@ def build_critic(args: PolicyConfig, task: TaskSpec) -> Any:
         from text2grad.annotators.reference import ReferenceAnnotator
 
         return ReferenceAnnotator(task)
+    if args.feedback_source == "execution":
+        from text2grad.annotators import execution_annotator
+
+        return execution_annotator(task, args)
     from text2grad.annotators.reward_model import RewardModelAnnotator
 
     return RewardModelAnnotator(
