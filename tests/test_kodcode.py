@@ -6,16 +6,20 @@ from dataclasses import replace
 
 import pyarrow
 import pytest
+from policy_runs import config, trainer
 from pyarrow import parquet
 
 from text2grad.annotate import annotate_file
+from text2grad.annotators import make_annotator
 from text2grad.annotators.openai_server import OpenAIAnnotator
 from text2grad.annotators.verdict import tests_verdict as verdict  # pytest would collect it
-from text2grad.config import AnnotateConfig, PrepareConfig
+from text2grad.config import AnnotateConfig, PolicyConfig, PrepareConfig
 from text2grad.human_eval import human_eval_rows
 from text2grad.prepare import prepare_data
+from text2grad.prompts import read_prompts
 from text2grad.records import read_records
 from text2grad.schema import Record, UserError
+from text2grad.scoring import build_critic, judge, sampled_record
 from text2grad.tasks import get_task
 
 TASK = get_task("kodcode")
@@ -215,3 +219,71 @@ def test_the_spec_is_what_the_paper_scores():
     assert TASK.label_scores == {"wrong_code": -1.0, "improvement_code": 0.0}
     assert (TASK.unmarked_score, TASK.scope) == (1.0, "code")
     assert replace(TASK, unmarked_score=0.0).label_scores == TASK.label_scores
+
+
+# -- the annotator that runs tests, by its name
+
+WRONG = "def f(x):\n    y = x + 1\n    return y\n"
+
+
+@pytest.fixture
+def untested(tmp_path):
+    """A file of a wrong solution and a right one."""
+    rows = [
+        {"id": "wrong", "question": "Return x.", "solution": WRONG, "test": TEST},
+        {"id": "right", "question": "Return x!", "solution": CODE, "test": TEST},
+    ]
+    (tmp_path / "in.json").write_text(json.dumps(rows))
+    return str(tmp_path / "in.json")
+
+
+def test_stage_1_annotates_by_execution(tmp_path, untested):
+    output = tmp_path / "out.json"
+    flags = {"data_path": untested, "output_path": str(output), "localisation_seconds": 2.0}
+    annotate_file(AnnotateConfig(task="kodcode", annotator="execution", **flags))
+    wrong, right = json.loads(output.read_text("utf-8"))
+    assert wrong["wrong_code"]
+    assert all(quote in WRONG for quote in wrong["wrong_code"])
+    assert right["wrong_code"] == []
+    assert wrong["code_feedback"] != right["code_feedback"]
+    assert wrong["annotation"]["annotator"] == "execution"
+    with pytest.raises(UserError, match=r"execution: the records of task slf5k have no tests"):
+        make_annotator(AnnotateConfig(annotator="execution"), get_task("slf5k"))
+
+
+def test_ppo_is_judged_by_execution(untested):
+    args = PolicyConfig(task="kodcode", feedback_source="execution", localisation_seconds=2.0)
+    [wrong, _] = read_prompts(untested, args, "--data_file_path")
+    response = f"So:\n```python\n{WRONG}```\nDone: return y"
+    pieces = [char.encode() for char in response]
+    sampled = sampled_record(wrong, pieces)
+    [said] = build_critic(args, TASK).annotate([sampled])
+    judged = judge(sampled, pieces, said, TASK)
+    scores = list(zip(response, judged.scores, strict=True))
+    code = range(response.index("def f"), response.index("```\nDone"))
+    assert {score for place, (_, score) in enumerate(scores) if place not in code} == {0.0}
+    marked = {place for span in judged.spans for place in range(span.start, span.end)}
+    for place in code:
+        char, score = scores[place]
+        assert score == (0.0 if char.isspace() else -1.0 if place in marked else 1.0)
+    assert marked
+    assert marked <= set(code)
+
+
+def test_prompts_without_tests_are_named(tmp_path):
+    (tmp_path / "p.json").write_text(json.dumps([{"question": "Return x."}]))
+    args = PolicyConfig(task="kodcode", feedback_source="execution")
+    with pytest.raises(
+        UserError, match=r"p\.json, record 1 .*has no tests.* one of the keys test,"
+    ):
+        read_prompts(str(tmp_path / "p.json"), args, "--data_file_path")
+
+
+def test_the_paper_s_unmarked_score_is_a_flag(policy_files, tmp_path):
+    model, _ = policy_files
+    (tmp_path / "p.json").write_text(json.dumps([{"question": f"Q{n}"} for n in range(4)]))
+    for flag, score in ((None, 1.0), (0.0, 0.0)):
+        args = config(
+            model, str(tmp_path / "p.json"), tmp_path / "run", task="kodcode", unmarked_score=flag
+        )
+        assert trainer(args).task.unmarked_score == score

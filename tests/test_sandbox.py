@@ -67,6 +67,9 @@ def test_the_interpreter_has_the_site_packages_and_nothing_of_this_process(sandb
     version, package, names, folder = json.loads(python(sandbox, source).stdout)
     import rapidfuzz
 
+    if sys.prefix != sys.base_prefix:
+        base = "import site, sys; print(sys.prefix, [p for p in sys.path if 'site-p' in p])"
+        assert python(sandbox, base).stdout == "/sandbox ['/sandbox/site-packages']\n"
     assert (version, package) == (sys.version, rapidfuzz.__version__)
     own = {"LC_CTYPE", "OLDPWD", "PWD", "SHLVL", "_"}
     assert set(names) - own == set(sandbox_inside.environment(sandbox_inside.interpreter()))
@@ -278,7 +281,7 @@ def test_results_are_kept_by_content(tmp_path):
     assert sandbox.runs == 2, "without a folder nothing is kept"
 
 
-def test_every_part_of_a_job_is_part_of_its_key():
+def test_every_part_of_a_job_is_part_of_its_key(monkeypatch):
     job = Job({"a": "1", "b": "2"}, ["x", "y"], Limits(), b"in")
     others = [
         replace(job, files={"a": "1", "b": "3"}),
@@ -289,7 +292,13 @@ def test_every_part_of_a_job_is_part_of_its_key():
         replace(job, stdin=b""),
     ]
     keys = {job_key(each, Counted()) for each in (job, *others)}
-    assert len(keys) == 7
+    other_tier = Counted()
+    other_tier.tier = "another"
+    keys.add(job_key(job, other_tier))
+    monkeypatch.setattr(sys, "version", "4.0")
+    keys.add(job_key(job, Counted()))
+    monkeypatch.undo()
+    assert len(keys) == 9
     assert job_key(replace(job, files={"b": b"2", "a": b"1"}), Counted()) in keys, "order is none"
     assert content_key("ab", "c") != content_key("a", "bc")
 

@@ -255,7 +255,7 @@ def test_escape_by_links_and_dots(sandbox, tmp_path, word):
 
 def test_home_and_checkout_are_neither_read_nor_written(sandbox, word):
     places = [Path.home() / f".{word}", ROOT / word, Path("/etc") / word, Path("/usr") / word]
-    known = [ROOT / "README.md", Path(__file__), *filter(Path.exists, map(Path, ETC))]
+    known = [ROOT / "README.md", Path(__file__), *(Path(p) for p in ETC if os.access(p, os.R_OK))]
     try:
         assert attack(sandbox, ESCAPE, "a", *places).return_code == 0
         assert not [place for place in places if place.exists()]

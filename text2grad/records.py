@@ -79,6 +79,12 @@ def annotated_row(
     return row
 
 
+def tests_of(record: Record, task: TaskSpec) -> str:
+    """The record's tests, "" where it has none."""
+    found = (record.fields.get(key) for key in task.test_keys)
+    return next((test for test in found if isinstance(test, str) and test.strip()), "")
+
+
 def message_text(value: Any) -> str | None:
     """A string, the last assistant turn of chat messages, or passages joined by blank lines.
 

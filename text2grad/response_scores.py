@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from text2grad.agreement import word_units
 from text2grad.alignment import locate_spans, score_tokens
 from text2grad.annotators.reference import support_score
+from text2grad.records import tests_of
 from text2grad.schema import Feedback, Record
-from text2grad.solutions import checks_passed, run_responses, tests_of
+from text2grad.solutions import checks_passed, run_responses
 from text2grad.tasks import TaskSpec
 
 if TYPE_CHECKING:

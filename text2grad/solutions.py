@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -12,6 +12,7 @@ from text2grad.code_blocks import extract_code
 from text2grad.files import check_writable, write_json
 from text2grad.outcomes import TestLog
 from text2grad.pass_at_k import Attempt, pass_report, pass_table
+from text2grad.records import tests_of
 from text2grad.responses import join_problems, read_responses
 from text2grad.sandbox import Limits, find_sandbox
 from text2grad.sandbox_pool import SandboxPool
@@ -21,23 +22,10 @@ from text2grad.unit_tests import run_tests
 
 if TYPE_CHECKING:
     from text2grad.config import PassAtKConfig
+    from text2grad.config.testing import TestRunConfig
 
 
-class SandboxFlags(Protocol):
-    """The flags that say how tests are run."""
-
-    timeout_seconds: float
-    workers: int
-    unsafe_local_execution: bool
-
-
-def tests_of(record: Record, task: TaskSpec) -> str:
-    """The record's tests, "" where it has none."""
-    found = (record.fields.get(key) for key in task.test_keys)
-    return next((test for test in found if isinstance(test, str) and test.strip()), "")
-
-
-def run_responses(records: Sequence[Record], task: TaskSpec, args: SandboxFlags) -> list[TestLog]:
+def run_responses(records: Sequence[Record], task: TaskSpec, args: TestRunConfig) -> list[TestLog]:
     """What the tests of each record say of the code of its response, in order.
 
     Raises:
@@ -49,8 +37,7 @@ def run_responses(records: Sequence[Record], task: TaskSpec, args: SandboxFlags)
             raise UserError(f"{record.origin}: has no tests: expected one of the keys {keys}")
     sandbox = find_sandbox(args.unsafe_local_execution)
     pool = SandboxPool(sandbox, args.workers)
-    seconds = args.timeout_seconds
-    limits = Limits(wall_seconds=seconds, cpu_seconds=max(1, round(seconds)))
+    limits = Limits(args.wall_seconds, args.cpu_seconds)
 
     def run(record: Record) -> TestLog:
         code = extract_code(record.response).text or record.response

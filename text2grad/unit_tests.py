@@ -9,8 +9,9 @@ on what that process says. These are defeated, each by a test:
 
 - ending the process (`os._exit(0)`, `sys.exit`, `atexit`, a crash): a run passes only if the
   harness said at its end that it is over, in a line led by a secret;
-- printing or writing a report: the report goes through a pipe that the tested process does not
-  have, and lines without the secret make the run "tampered";
+- printing or writing a report: it is written by the parent process, which loads no solution and
+  whose memory and files are closed to it; the tested process has a pipe to the parent, and a line
+  without this run's secret makes the run "tampered";
 - replacing `builtins`, functions of the standard library that the tests use, of unittest or
   pytest: they are compared with what they were, and a random check that must fail runs after the
   tests and through the same machinery;

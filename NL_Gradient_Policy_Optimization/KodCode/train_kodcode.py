@@ -25,6 +25,12 @@ class Args(PolicyConfig):
     prompt_max_length: int = 970
     output_max_length: int = 256
     temperature: float = 0.6
+    batch_size: int = 8
+    gradient_accumulation_steps: int = 8
+    learning_rate: float = 5e-7
+    lr_scheduler_type: str = "cosine"
+    adafactor: bool = False
+    init_kl_coef: float = 0.07
     reward_max_new_tokens: int = 349
     max_sign_share: float = 0.995
 

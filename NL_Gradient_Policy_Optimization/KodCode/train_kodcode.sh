@@ -11,10 +11,11 @@ RM_METRICS=${RM_METRICS:-../../NL_Reward_Model/KodCode/Evaluation/reward_model_m
 DATA=${DATA:-../../RM_Data_Anno/KodCode/data/train.json}
 VALID=${VALID:-../../RM_Data_Anno/KodCode/data/validation.json}
 OUTPUT=${OUTPUT:-ckpt/text2grad_kodcode}
+GPUS=${GPUS:-$(nvidia-smi --list-gpus 2> /dev/null | grep -c '^GPU ' || true)}
 LEARNING_RATE=${LEARNING_RATE:-5e-7}
 SCHEDULER=${SCHEDULER:-cosine}
 ADAFACTOR=${ADAFACTOR:-false}
-BATCH_SIZE=${BATCH_SIZE:-64}
+BATCH_SIZE=${BATCH_SIZE:-$((8 * (GPUS > 1 ? GPUS : 1)))}
 MINI_BATCH_SIZE=${MINI_BATCH_SIZE:-1}
 ACCUMULATION=${ACCUMULATION:-8}
 PPO_EPOCHS=${PPO_EPOCHS:-4}
@@ -32,7 +33,6 @@ UNMARKED_SCORE=${UNMARKED_SCORE:-1}
 SAVE_FREQ=${SAVE_FREQ:-20}
 EVAL_STEPS=${EVAL_STEPS:-0}
 SEED=${SEED:-42}
-GPUS=${GPUS:-$(nvidia-smi --list-gpus 2> /dev/null | grep -c '^GPU ' || true)}
 
 [ -n "${PYTHON:-}" ] || { [ -x "$ROOT/.venv/bin/python" ] && PYTHON=$ROOT/.venv/bin/python; } || PYTHON=python3
 # DRY_RUN=1 prints each command, quoted so that it can be pasted, in place of running it.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from text2grad.config.checks import above, at_least
+from text2grad.config.testing import TestRunConfig
 from text2grad.config.training import AnyFormat, Dtype
 from text2grad.schema import FieldNames, UserError
 
@@ -62,7 +63,7 @@ class PolicyInferConfig:
 
 
 @dataclass(frozen=True)
-class PolicyMetricsConfig:
+class PolicyMetricsConfig(TestRunConfig):
     """Measure responses against the human references."""
 
     task: str = "slf5k"
@@ -103,12 +104,6 @@ class PolicyMetricsConfig:
     """visible GPUs, for example 0,1"""
     gpu_memory: str = ""
     """memory of the language model per GPU, for example 30GiB"""
-    timeout_seconds: float = 10.0
-    """for the tests of one response, where the task has tests"""
-    workers: int = 0
-    """tests that run at once, 0 for all cores"""
-    unsafe_local_execution: bool = False
-    """run the tests without isolation where there is no sandbox"""
     seed: int = 42
     """seed of the bootstrap"""
 
@@ -120,8 +115,7 @@ class PolicyMetricsConfig:
     }
 
     def __post_init__(self) -> None:
-        above(self, 0, "timeout_seconds")
-        at_least(self, 0, "workers")
+        super().__post_init__()
         at_least(self, 64, "reward_prompt_max_length")
         at_least(self, 1, "batch_size", "reward_batch_size", "reward_max_new_tokens")
         at_least(self, 0, "bert_layers")
@@ -129,7 +123,7 @@ class PolicyMetricsConfig:
 
 
 @dataclass(frozen=True)
-class PassAtKConfig:
+class PassAtKConfig(TestRunConfig):
     """Run the tests of a policy's solutions in the sandbox, and report pass@k."""
 
     task: str = "kodcode"
@@ -142,12 +136,6 @@ class PassAtKConfig:
     """all figures, and what the tests said of each solution"""
     k: tuple[int, ...] = (1,)
     """draws in which one must be right; at most the number of solutions of each problem"""
-    timeout_seconds: float = 10.0
-    """for the tests of one solution"""
-    workers: int = 0
-    """tests that run at once, 0 for all cores"""
-    unsafe_local_execution: bool = False
-    """run the tests without isolation where there is no sandbox"""
     seed: int = 42
     """seed of the bootstrap"""
 
@@ -159,8 +147,7 @@ class PassAtKConfig:
     }
 
     def __post_init__(self) -> None:
-        above(self, 0, "timeout_seconds")
-        at_least(self, 0, "workers")
+        super().__post_init__()
         if not self.k or min(self.k) < 1:
             raise UserError(f"--k {' '.join(map(str, self.k)) or '(none)'}: must be 1 or more")
 

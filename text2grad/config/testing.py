@@ -10,6 +10,27 @@ from text2grad.schema import FieldNames
 
 
 @dataclass(frozen=True)
+class TestRunConfig:
+    """How the tests of one response are run, for tasks that have tests."""
+
+    __test__: ClassVar[bool] = False
+
+    cpu_seconds: int = 10
+    """processor time for the tests of one response, where the task has tests"""
+    wall_seconds: float = 30.0
+    """time for them, with all that they wait"""
+    workers: int = 0
+    """tests that run at once, 0 for the number of cores"""
+    unsafe_local_execution: bool = False
+    """run them without isolation where neither bubblewrap nor unshare works"""
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "workers")
+        at_least(self, 1, "cpu_seconds")
+        above(self, 0, "wall_seconds")
+
+
+@dataclass(frozen=True)
 class TestCaseConfig:
     """Run every solution against its tests and keep what each assertion said."""
 
