@@ -1,6 +1,7 @@
 """Stages 1, 2 and 3, one after the other, without a path: each finds what the last one wrote.
 
-A temporary copy of the three trees, six posts, a model of a few kilobytes, two updates a stage.
+A temporary copy of the three trees, six prompts of each task, a model of a few kilobytes, two
+updates a stage.
 The three shells run as they are; the scripts between them run in this process, which saves
 importing torch once for each.
 """
@@ -11,6 +12,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
 from tiny import byte_level_tokenizer, tiny_llama
@@ -28,9 +30,13 @@ POSTS = [
     ("There is one thing that I do not know: when is the meeting?", "When is the meeting?"),
     ("I think my answer is good, but it leaves out the question.", "My answer lacks a question."),
 ]
+TEST = (
+    "from solution import f\n\n\ndef test_f():\n    assert f(1) == 1\n    assert f(3) == {three}\n"
+)
 
 
-def hub_row(number, post, summary):
+def post_row(number):
+    post, summary = POSTS[number]
     return {
         "id": f"t3_{number}",
         "post": post,
@@ -42,18 +48,58 @@ def hub_row(number, post, summary):
     }
 
 
+def problem_row(number):
+    return {
+        "question_id": f"Leetcode_{number}",
+        "question": f"Write f(x), which is x to the power of {number}.",
+        "solution": f"def f(x):\n    return x ** {number}\n",
+        "r1_solution": f"def f(x):\n    y = x\n    return y * {number}\n",
+        "test_code": TEST.format(three=3**number),
+    }
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the two tasks' pipelines differ in.
+
+    Attributes:
+        task: folder of each tree; in lower case the task's name.
+        row: one row of the data, by its number.
+        annotator: the annotator without a model.
+        critique, poor, prompt: keys of the annotated records.
+    """
+
+    task: str
+    row: object
+    annotator: str
+    critique: str
+    poor: str
+    prompt: str
+    per_prompt: int
+
+    @property
+    def name(self):
+        return self.task.lower()
+
+
+CASES = (
+    Case("SLF5K", post_row, "reference", "textual_feedback", "poor_spans", "post", 3),
+    Case("KodCode", problem_row, "execution", "code_feedback", "wrong_code", "question", 2),
+)
+
+
 class Trees:
     """A copy of the trees and the commands that a person would type in it."""
 
-    def __init__(self, folder):
-        self.root = folder
+    def __init__(self, folder, case):
+        self.root, self.case = folder, case
         self.model = folder / "tiny-model"
         ignore = shutil.ignore_patterns("data", "ckpt", "sample", "__pycache__", "*results*")
         for tree in TREES:
             shutil.copytree(ROOT / tree, folder / tree, ignore=ignore)
-        sample = folder / "RM_Data_Anno/SLF5K/sample"
+        sample = folder / f"RM_Data_Anno/{case.task}/sample"
         sample.mkdir()
-        rows = [json.dumps(hub_row(number, *pair)) + "\n" for number, pair in enumerate(POSTS)]
+        rows = [json.dumps(case.row(number)) + "\n" for number in range(6)]
         (sample / "train.jsonl").write_text("".join(rows[:4]))
         (sample / "validation.jsonl").write_text("".join(rows[4:]))
         tokenizer = byte_level_tokenizer()
@@ -86,43 +132,46 @@ class Trees:
         return json.loads((self.root / path).read_text(encoding="utf-8"))
 
 
-@pytest.fixture(scope="module")
-def trees(tmp_path_factory):
-    return Trees(tmp_path_factory.mktemp("trees"))
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: case.name)
+def trees(request, tmp_path_factory):
+    return Trees(tmp_path_factory.mktemp("trees"), request.param)
 
 
-def test_1_posts_become_annotated_records(trees):
+def test_1_prompts_become_annotated_records(trees):
+    case = trees.case
     trees.shell(
-        "RM_Data_Anno/SLF5K/annotate_slf5k.sh",
+        f"RM_Data_Anno/{case.task}/annotate_{case.name}.sh",
         DATA_PATH="sample",
         CANDIDATES="all",
-        ANNOTATOR="reference",
+        ANNOTATOR=case.annotator,
     )
-    train = trees.rows("RM_Data_Anno/SLF5K/data/train_annotated.json")
-    assert len(train) == 12
-    assert all(row["textual_feedback"] for row in train)
-    assert sum(len(row["poor_spans"]) for row in train) >= 4, "the invented train is quoted"
-    assert len(trees.rows("RM_Data_Anno/SLF5K/data/validation_annotated.json")) == 6
+    data = f"RM_Data_Anno/{case.task}/data"
+    train = trees.rows(f"{data}/train_annotated.json")
+    assert len(train) == 4 * case.per_prompt
+    assert all(row[case.critique] for row in train)
+    assert sum(bool(row[case.poor]) for row in train) >= 3, "what is wrong in them is quoted"
+    assert len(trees.rows(f"{data}/validation_annotated.json")) == 2 * case.per_prompt
 
 
 def test_2_annotated_records_train_a_reward_model(trees, monkeypatch):
+    case = trees.case
     trees.shell(
-        "NL_Reward_Model/SLF5K/deepspeed_train_slf5k.sh",
+        f"NL_Reward_Model/{case.task}/deepspeed_train_{case.name}.sh",
         *("--max_steps", "2", "--dtype", "fp32"),
         MODEL=str(trees.model),
         SAVE_STEPS="1",
         LORA_R="2",
         EVAL_STEPS="0",
     )
-    ckpt = trees.root / "NL_Reward_Model/SLF5K/ckpt/llama31-8B-slf5k"
+    ckpt = trees.root / f"NL_Reward_Model/{case.task}/ckpt/llama31-8B-{case.name}"
     assert {"0_1", "0_2", "final"} <= {path.name for path in ckpt.iterdir()}
-    evaluation = "NL_Reward_Model/SLF5K/Evaluation"
+    evaluation = f"NL_Reward_Model/{case.task}/Evaluation"
     trees.script(monkeypatch, f"{evaluation}/1_merge_lora.py")
     short = ("--max_samples", "3", "--max_new_tokens", "120")
     trees.script(monkeypatch, f"{evaluation}/2_infer.py", *short)
     judged = trees.rows(f"{evaluation}/inference_results.json")
     assert len(judged) == 3
-    assert all(row["gold"]["textual_feedback"] for row in judged), "the annotation came along"
+    assert all(row["gold"][case.critique] for row in judged), "the annotation came along"
     trees.script(monkeypatch, f"{evaluation}/3_metrics.py")
     measured = trees.json(f"{evaluation}/reward_model_metrics.json")
     assert measured["responses"] == 3
@@ -130,11 +179,12 @@ def test_2_annotated_records_train_a_reward_model(trees, monkeypatch):
 
 
 def test_3_the_reward_model_trains_a_policy(trees, monkeypatch):
-    folder = "NL_Gradient_Policy_Optimization/SLF5K"
+    case = trees.case
+    folder = f"NL_Gradient_Policy_Optimization/{case.task}"
     model = ("--base_model_name", str(trees.model), "--dtype", "fp32")
     trees.script(monkeypatch, f"{folder}/train_sft.py", *model, "--max_steps", "2")
     trees.shell(
-        f"{folder}/train_slf5k.sh",
+        f"{folder}/train_{case.name}.sh",
         *("--base_model_adapter_model", "ckpt/sft/final", "--dtype", "fp32"),
         *("--reward_max_new_tokens", "120", "--lora_r", "2", "--eval_steps", "2"),
         POLICY=str(trees.model),
@@ -146,7 +196,7 @@ def test_3_the_reward_model_trains_a_policy(trees, monkeypatch):
         OUTPUT_MAX_LENGTH="12",
         SAVE_FREQ="1",
     )
-    ckpt = trees.root / folder / "ckpt/text2grad_slf5k"
+    ckpt = trees.root / folder / f"ckpt/text2grad_{case.name}"
     assert {"epoch_0_step_1", "epoch_1_step_2", "final"} <= {path.name for path in ckpt.iterdir()}
     steps = [json.loads(line) for line in (ckpt / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in steps] == [1, 2]
@@ -157,15 +207,22 @@ def test_3_the_reward_model_trains_a_policy(trees, monkeypatch):
     trees.script(monkeypatch, f"{folder}/Evaluation/infer_val.py", "--max_new_tokens", "12")
     trees.script(monkeypatch, f"{folder}/Evaluation/metrics.py")
     answers = trees.rows(f"{folder}/Evaluation/result/final_merge_samples.json")
-    assert [row["query"] for row in answers] == [post for post, _ in POSTS[4:]]
+    assert [row["query"] for row in answers] == [case.row(n)[case.prompt] for n in (4, 5)]
     assert trees.json(f"{folder}/Evaluation/result/metrics.json")["n"] == 2
+    if (trees.root / folder / "Evaluation/pass_at_k.py").exists():
+        trees.script(monkeypatch, f"{folder}/Evaluation/pass_at_k.py")
+        solved = trees.json(f"{folder}/Evaluation/result/pass_at_k.json")
+        assert solved["figures"]["pass@1"]["value"] == 0.0
 
 
 def test_4_the_run_becomes_a_report(trees, monkeypatch):
-    monkeypatch.chdir(trees.root / "NL_Gradient_Policy_Optimization/SLF5K")
-    build_report(parse(ReportConfig, ["--run_dir", "ckpt/text2grad_slf5k"]))
-    page = trees.root / "NL_Gradient_Policy_Optimization/SLF5K/ckpt/text2grad_slf5k/report.html"
-    assert POSTS[0][0] in page.read_text(encoding="utf-8")
+    case = trees.case
+    folder = trees.root / "NL_Gradient_Policy_Optimization" / case.task
+    monkeypatch.chdir(folder)
+    run = f"ckpt/text2grad_{case.name}"
+    build_report(parse(ReportConfig, ["--run_dir", run, "--task", case.name]))
+    page = folder / run / "report.html"
+    assert case.row(0)[case.prompt] in page.read_text(encoding="utf-8")
 
 
 def test_nothing_was_written_outside_the_ignored_folders(trees):
@@ -185,5 +242,6 @@ def test_nothing_was_written_outside_the_ignored_folders(trees):
         for path in (ROOT / tree).rglob("*")
         if path.is_file()
     }
-    sample = {f"RM_Data_Anno/SLF5K/sample/{name}.jsonl" for name in ("train", "validation")}
+    task = trees.case.task
+    sample = {f"RM_Data_Anno/{task}/sample/{name}.jsonl" for name in ("train", "validation")}
     assert kept <= there | sample

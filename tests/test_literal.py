@@ -1,9 +1,11 @@
 """Every command that the README gives is run, letter by letter, in a copy of the three trees.
 
-Nothing is added to a command, and no default is changed.
+Nothing is added to a command, and no default is changed. Of KodCode the everyday tests type what
+the fenced commands need; the rest, HumanEval among it, is slow.
 
-The model, the data set and the server that the defaults name are there through the environment
-alone: a hub cache with a model of a few kilobytes and twelve posts, and a chat server on loopback.
+The models, data sets and the server that the defaults name are there through the environment
+alone: a hub cache with models of a few kilobytes and a dozen prompts, and a chat server on
+loopback.
 """
 
 import json
@@ -14,9 +16,11 @@ import subprocess
 import sys
 from itertools import permutations
 
+import pyarrow
 import pytest
 from chat_server import serve
 from policy_runs import save_tiny
+from pyarrow import parquet
 from test_model_metrics import save_bert
 from tiny import byte_level_tokenizer, tiny_llama
 from trees import ROOT, SCRIPTS, SHELLS, TREES
@@ -54,6 +58,16 @@ def to_run():
     return [block for block in blocks if not any(word in block[0] for word in ELSEWHERE)]
 
 
+def chosen_blocks(part):
+    """The blocks of one part: "quick", or "slow", which is all of KodCode."""
+    kodcode = [block for block in to_run() if "KodCode" in block[0]]
+    if part == "slow":
+        return kodcode
+    slow = [b for b in kodcode if len(b) == 1 and not b[0].endswith(("_kodcode.sh", "train_rm.py"))]
+    policy = [block for block in kodcode if "NL_Gradient" in block[0]]
+    return [block for block in to_run() if block not in slow and block not in policy]
+
+
 def cached(hub, kind, name):
     """The folder of a snapshot in a hub cache, as the hub's client looks for it."""
     commit = "0" * 40
@@ -67,9 +81,10 @@ def cached(hub, kind, name):
 
 def fill_cache(hub):
     tokenizer = byte_level_tokenizer()
-    snapshot = cached(hub, "models", "meta-llama/Llama-3.1-8B-Instruct")
-    tiny_llama(tokenizer).save_pretrained(snapshot)
-    tokenizer.save_pretrained(snapshot)
+    for name in ("Llama-3.1-8B-Instruct", "Llama-3.2-3B-Instruct"):
+        snapshot = cached(hub, "models", f"meta-llama/{name}")
+        tiny_llama(tokenizer).save_pretrained(snapshot)
+        tokenizer.save_pretrained(snapshot)
     save_bert(cached(hub, "models", "roberta-large"))
     rows = [
         {
@@ -84,6 +99,24 @@ def fill_cache(hub):
     data = cached(hub, "datasets", "JeremyAlain/SLF5K")
     for split, part in (("train", rows[:12]), ("validation", rows[12:])):
         (data / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    for name, splits in (("V1-SFT-R1", ("train", "incorrect")), ("Light-RL-10K", ("train",))):
+        data = cached(hub, "datasets", f"KodCode/KodCode-{name}")
+        (data / "data").mkdir()
+        for split in splits:
+            table = pyarrow.Table.from_pylist([problem(split, number) for number in range(7)])
+            parquet.write_table(table, data / f"data/{split}-00000-of-00001.parquet")
+
+
+def problem(split, number):
+    """A row of KodCode; the solutions of the split "incorrect" fail."""
+    right = split == "train"
+    return {
+        "question_id": f"{split}_{number}",
+        "question": f"Write f(x), which is x plus {number}{'' if right else ', once more'}.",
+        "solution": f"def f(x):\n    return x + {number if right else number + 1}\n",
+        "test": f"from solution import f\n\ndef test_f():\n    assert f(1) == {number + 1}\n",
+        "gpt_difficulty": "easy",
+    }
 
 
 def server_reply(prompt, body):
@@ -92,6 +125,14 @@ def server_reply(prompt, body):
         names = ("accuracy", "completeness", "conciseness", "coherence", "overall")
         grades = dict.fromkeys(names, 5)
         return 200, {"reasoning": "", "first": grades, "second": grades, "better": "tie"}
+    if "<solution>" in prompt:
+        wrong = ["    return x"] if "failed them" in prompt else []
+        return 200, {
+            "reasoning": "It adds.",
+            "code_feedback": "It adds a number.",
+            "wrong_code": wrong,
+            "improvement_code": [],
+        }
     summary = re.search(r"<summary>\n(.*?)\n</summary>", prompt, flags=re.S)[1]
     return 200, {
         "reasoning": "The post has no Monday.",
@@ -116,16 +157,16 @@ def copy_trees(root):
         save_tiny(root / folder / "my/model")
 
 
-@pytest.fixture(scope="module")
-def session(tmp_path_factory):
-    """The copy after everything was typed in it, and what the terminal showed."""
+@pytest.fixture(scope="module", params=["quick", pytest.param("slow", marks=pytest.mark.slow)])
+def session(request, tmp_path_factory):
+    """The part, the copy after all of it was typed, and what the terminal showed."""
     folder = tmp_path_factory.mktemp("literal")
     root = folder / "text2grad"
     copy_trees(root)
     fill_cache(folder / "huggingface")
-    blocks = to_run()
+    blocks = chosen_blocks(request.param)
     # 4400 updates are too many for a test: the last checkpoint stands in for that one
-    checkpoints = "NL_Reward_Model/SLF5K/ckpt/llama31-8B-slf5k"
+    checkpoints = "NL_Reward_Model/KodCode/ckpt/llama31-8B-kodcode"
     place = next(n for n, block in enumerate(blocks) if "1_merge_lora.py --base" in str(block))
     blocks.insert(place, [f"cp -r {checkpoints}/final {checkpoints}/0_4400"])
     with serve(server_reply) as server:
@@ -148,12 +189,14 @@ def session(tmp_path_factory):
             check=False,
         )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
-    return root, done.stdout
+    return request.param, root, done.stdout
 
 
 def test_every_script_is_run_by_a_command_of_the_readme():
     typed = [line for block in to_run() for line in block]
-    assert len(table_commands()) >= 16
+    assert len(table_commands()) >= 30
+    assert len(chosen_blocks("quick")) >= 20
+    assert all(block in chosen_blocks("quick") + chosen_blocks("slow") for block in to_run())
     for path in (*SCRIPTS, *SHELLS):
         called = f"python {path.name}" if path.suffix == ".py" else f"bash {path.name}"
         shells = [shell.read_text(encoding="utf-8") for shell in path.parent.glob("*.sh")]
@@ -162,17 +205,20 @@ def test_every_script_is_run_by_a_command_of_the_readme():
 
 
 def test_every_command_ran_to_its_end(session):
-    _, shown = session
-    missing = [line for block in to_run() for line in block if f"$ {line}\n" not in shown]
+    part, _, shown = session
+    lines = [line for block in chosen_blocks(part) for line in block]
+    missing = [line for line in lines if f"$ {line}\n" not in shown]
+    assert lines
     assert not missing
 
 
 def test_every_file_of_the_handover_table_is_there(session):
-    root, _ = session
+    part, root, _ = session
     section = README.split("\n## What one stage hands to the next\n")[1].split("\n### ")[0]
     paths = re.findall(r"`((?:RM_Data_Anno|NL_\w+)/[^`]+)`", section)
-    assert len(paths) >= 12
-    assert [path for path in paths if not (root / path).exists()] == []
+    own = [path for path in paths if ("KodCode" in path) == (part == "slow")]
+    assert len(own) >= (3 if part == "slow" else 12)
+    assert [path for path in own if not (root / path).exists()] == []
 
 
 @pytest.mark.parametrize(
@@ -184,10 +230,13 @@ def test_every_file_of_the_handover_table_is_there(session):
     ],
 )
 def test_a_run_folder_tells_what_was_run(session, folder, checkpoint):
-    root, _ = session
+    part, root, _ = session
+    if part == "slow":
+        folder = folder.replace("SLF5K", "KodCode").replace("slf5k", "kodcode")
+        checkpoint = ""
     run = json.loads((root / folder / "config.json").read_text(encoding="utf-8"))
     assert run["flags"]["seed"] == 42
-    assert "meta-llama/Llama-3.1-8B-Instruct" in run["flags"].values()
+    assert any(str(value).startswith("meta-llama/Llama-3.") for value in run["flags"].values())
     assert run["versions"]["torch"]
     assert "commit" in run
     read = [path for path in run["data_sha256"].values() if re.fullmatch(r"[0-9a-f]{64}", path)]

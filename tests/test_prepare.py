@@ -210,11 +210,14 @@ def test_hub_files_come_from_json_lines_not_the_script(tmp_path, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     prepare_data(PrepareConfig(output_dir=str(tmp_path / "out")))
-    flags = {"repo_type": "dataset", "allow_patterns": "*.jsonl"}
-    assert asked == [("JeremyAlain/SLF5K", flags)] * 2
+    flags = [
+        {"repo_type": "dataset", "allow_patterns": ["*.jsonl", f"*{split}*.parquet"]}
+        for split in ("train", "validation")
+    ]
+    assert asked == [("JeremyAlain/SLF5K", one) for one in flags]
     [row] = json.loads((tmp_path / "out/train.json").read_text("utf-8"))
     assert row["post"] == "Post number data/train.jsonl."
-    with pytest.raises(UserError, match=r"--source X: no .jsonl file for split test, it has data/"):
+    with pytest.raises(UserError, match=r"--source X: no file for split test, it has data/"):
         hub_files("X", "test")
 
 

@@ -59,9 +59,12 @@ def test_named_paths_exist():
 def test_handover_table_lists_the_defaults():
     """Each path is the default output of the script on its left, and of no other place."""
     for script_cell, paths in rows(section("What one stage hands to the next"))[1:]:
-        script = next(s for s in SCRIPTS if s.name == script_cell.strip("`"))
-        args = load_args(script)()
         named = [p.strip("` ") for p in paths.split(",")]
+        name, folders = script_cell.strip("`"), named[0].split("/")[:2]
+        script = next(
+            s for s in SCRIPTS if s.name == name and list(s.relative_to(ROOT).parts[:2]) == folders
+        )
+        args = load_args(script)()
         keys = ("output_dir", "output_path", "output_file", "save_dir", "data_dir", "lora_model")
         places = [getattr(args, key) for key in keys if getattr(args, key, "")]
         roots = [str((script.parent / place).resolve().relative_to(ROOT)) for place in places]
@@ -130,7 +133,7 @@ def test_fenced_commands_name_files_and_flags_that_exist():
 
 def test_commands_of_the_table_name_files_and_flags_that_exist():
     table = rows(section("Commands"))[1:]
-    assert len(table) == 18
+    assert len(table) == 33
     for _, folder, command in table:
         check_command(shlex.split(command.strip("`")), folder.strip("`"))
     named = {(f.strip("`"), c.strip("`").split()[1]) for _, f, c in table}
@@ -154,6 +157,11 @@ def test_flags_in_prose_are_flags():
 @pytest.mark.parametrize("fence", fences("json"))
 def test_records_are_what_the_readers_read(fence):
     row = json.loads(fence)
+    if "wrong_code" in row:
+        feedback = parse_reply(fence, get_task("kodcode"))
+        assert [span.text for span in feedback.spans] == row["wrong_code"]
+        assert target_json(feedback, get_task("kodcode")) == fence.strip()
+        return
     if "query" in row or "good_spans" not in row:
         return
     feedback = read_feedback(row, TASK) if "id" in row else parse_reply(fence, TASK)
@@ -167,7 +175,7 @@ def test_records_are_what_the_readers_read(fence):
 
 
 def test_a_record_of_every_border_is_shown():
-    assert len(fences("json")) == 5
+    assert len(fences("json")) == 6
 
 
 def test_the_two_formats_of_a_reply_say_the_same():

@@ -57,11 +57,15 @@ def sudden(row, number):
     return {"reward": row["reward"] - 40}
 
 
+def shares(positive, negative):
+    return {"positive_share": positive, "negative_share": negative}
+
+
 PROVOKED = {
     "max_unmatched_rate": lambda row, i: {"unmatched_rate": 0.12},
-    "min_coverage": lambda row, i: {"coverage": 0.01, "positive_share": 0.005},
-    "max_coverage": lambda row, i: {"coverage": 1.0, "positive_share": 0.5},
-    "max_sign_share": lambda row, i: {"coverage": 0.4, "positive_share": 0.4},
+    "min_coverage": lambda row, i: {"coverage": 0.01} | shares(0.005, 0.005),
+    "max_coverage": lambda row, i: {"coverage": 1.0} | shares(0.5, 0.5),
+    "max_sign_share": lambda row, i: {"coverage": 0.4} | shares(0.4, 0.0),
     "max_rejected_share": lambda row, i: {"rejected_share": 0.45},
     "max_removed_mass": lambda row, i: {"removed_mass": 0.45},
     "max_reward_swing": lambda row, i: {"reward": row["reward"] + 6 * (-1) ** i},
@@ -157,7 +161,7 @@ def test_what_was_not_judged_is_no_figure():
     row = next(healthy(1))
     assert watched_figures(row | {"judged": 0}) == {"response_tokens": row["response_tokens"]}
     assert "unmatched_rate" not in watched_figures(row | {"spans_per_response": 0.0})
-    none = {"coverage": 0.0, "positive_share": 0.0}
+    none = {"coverage": 0.0} | shares(0.0, 0.0)
     assert watched_figures(row | none)["coverage"] == 0
     assert "positive" not in watched_figures(row | none)
     assert "kl" not in watched_figures(row | {"kl": math.nan})

@@ -13,10 +13,10 @@ from itertools import accumulate
 
 import numpy as np
 
+from text2grad.alignment import NEUTRAL
 from text2grad.schema import Span, UserError
 from text2grad.tasks import TaskSpec
 
-NEUTRAL = "neutral"
 HIT_IOU = 0.5
 BOOTSTRAP_DRAWS = 2000
 

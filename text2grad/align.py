@@ -18,6 +18,7 @@ from typing import Any
 
 from text2grad.alignment import (
     TokenBytes,
+    label_tokens,
     locate_spans,
     match_statistics,
     response_text,
@@ -129,11 +130,11 @@ def summary(aligned: Sequence[Aligned], without: int, task: TaskSpec) -> str:
         chosen = [[s for s in one.spans if label in ("all", s.label)] for one in aligned]
         counts = match_statistics(chosen, [one.text for one in aligned])
         rows.append([label, counts["n_spans"], *(counts[kind] for kind in KINDS)])
-    scores = [score for one in aligned for score in one.scores]
-    marked = sum(score != task.unmarked_score for score in scores) / max(1, len(scores))
+    labels = [label for one in aligned for label in label_tokens(one.pieces, one.spans, task)]
+    marked = sum(label in task.label_scores for label in labels) / max(1, len(labels))
     lines = [
         text_table(header, rows),
-        f"{len(aligned)} responses, {len(scores)} tokens, {marked:.1%} with a quote's score; "
+        f"{len(aligned)} responses, {len(labels)} tokens, {marked:.1%} with a quote's score; "
         f"records without readable feedback: {without}",
     ]
     if counts["unmatched_rate"] > 0.05:

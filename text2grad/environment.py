@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import shutil
-import subprocess
+
+from text2grad.sandbox import INSTALL, working_sandboxes
 
 PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "deepspeed", "datasets", "openai")
 
@@ -36,15 +36,12 @@ def deepspeed_line() -> str:
 
 
 def sandbox_line() -> str:
-    """The strongest isolation for running generated code that works here."""
-    bwrap = ["bwrap", "--ro-bind", "/", "/", "--unshare-all", "true"]
-    unshare = ["unshare", "--user", "--map-root-user", "--net", "--pid", "--fork", "true"]
-    for name, command in (("bubblewrap", bwrap), ("unshare and rlimits", unshare)):
-        if shutil.which(command[0]):
-            done = subprocess.run(command, capture_output=True, check=False, timeout=20)
-            if done.returncode == 0:
-                return name
-    return "none (install bubblewrap; only code tasks need it)"
+    """The strongest isolation for running generated code that works here, and how to get it."""
+    found, reasons = working_sandboxes()
+    if found and found[0].tier == "bubblewrap":
+        return "bubblewrap"
+    tier = found[0].tier if found else "none"
+    return f"{tier} ({'; '.join(reasons)}); for code tasks {INSTALL}"
 
 
 def main() -> None:

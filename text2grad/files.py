@@ -20,13 +20,15 @@ Row = dict[str, Any]
 
 
 def read_rows(path: str | Path, flag: str = "--data_path") -> list[Row]:
-    """Read a list of objects, an object keyed by id, or JSON Lines.
+    """Read a list of objects, an object keyed by id, JSON Lines, or a table (`.parquet`).
 
     A dict of dicts becomes a list with the key as "id" (unless the value has one).
 
     Raises:
         UserError: the file is missing, empty, not JSON, or holds something else than objects.
     """
+    if Path(path).suffix == ".parquet":
+        return _read_table(path, flag)
     text = read_text(path, flag)
     if not text.strip():
         raise UserError(f"{flag} {path}: the file is empty")
@@ -48,6 +50,20 @@ def read_rows(path: str | Path, flag: str = "--data_path") -> list[Row]:
                 f"{flag} {path}: record {number} is {_describe(row)}, expected an object"
             )
     return value
+
+
+def _read_table(path: str | Path, flag: str) -> list[Row]:
+    import pyarrow  # a quarter of a second to import
+    from pyarrow import parquet
+
+    try:
+        rows = parquet.read_table(path).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = str(error).strip().split("\n")[0][:200]
+        raise UserError(f"{flag} {path}: cannot be read as a parquet table ({reason})") from error
+    if not rows:
+        raise UserError(f"{flag} {path}: the table has no rows")
+    return rows
 
 
 def read_text(path: str | Path, flag: str) -> str:

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 
 def infer_policy(args: PolicyInferConfig) -> None:
-    """Write `{id, query, response, REFERENCE}` for every prompt; seeded, so runs repeat."""
+    """Write `{id, query, response, REFERENCE}` for every prompt; seeded, so runs repeat.
+
+    Records with tests keep them. With several samples per prompt the id says which one it is.
+    """
     quiet_libraries()
     task = get_task(args.task)
     records = read_records(args.input_path, task, ("prompt",), args.fields, "--input_path")
@@ -34,16 +37,16 @@ def infer_policy(args: PolicyInferConfig) -> None:
     check_writable(args.output_dir, "--output_dir")
     tokenizer = load_tokenizer(args.model_path, "--model_path", args.chat_template)
     model = load_for_inference(args.model_path, args.dtype, "--model_path", args.gpu_memory)
+    records = [record for record in records for _ in range(args.samples_per_prompt)]
     responses = _respond(args, model, tokenizer, records)
-    rows = [
-        {
-            "id": record.id,
-            "query": record.prompt,
-            "response": response,
-            task.reference_keys[0]: record.reference,
-        }
-        for record, response in zip(records, responses, strict=True)
-    ]
+    rows = []
+    for place, (record, response) in enumerate(zip(records, responses, strict=True)):
+        sample = place % args.samples_per_prompt
+        name = f"{record.id}-{sample}" if args.samples_per_prompt > 1 else record.id
+        row = {"id": name, "query": record.prompt, "response": response}
+        row[task.reference_keys[0]] = record.reference
+        tests = [record.fields[key] for key in task.test_keys if record.fields.get(key)]
+        rows.append(row | dict(zip(task.test_keys[:1], tests, strict=False)))
     name = args.output_name or f"{Path(args.model_path).name}_samples.json"
     write_rows(Path(args.output_dir) / name, rows, "--output_dir")
     print(f"{len(rows)} responses: {Path(args.output_dir) / name}")

@@ -6,15 +6,15 @@ three stages stays unmatched, earns nothing and is counted.
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from dataclasses import replace
+from functools import cached_property
 from itertools import islice
 
-from text2grad.borders import UNSPACED
+from text2grad.borders import UNSPACED, quote_borders
+from text2grad.code_blocks import mask_outside
+from text2grad.folding import Folded, fold
 from text2grad.schema import Match, Span
 from text2grad.tasks.spec import TaskSpec
 
@@ -31,62 +31,6 @@ MAX_GAP_SHARE = 0.5
 """accepted length of the words left out of a quote, per character of the quote"""
 MAX_HEADS = 200
 """a beginning of a quote that stands at more places of the response is not followed up"""
-
-_SINGLES = {ord(mark): "'" for mark in "\"'`´‘’‚‛“”„‟«»‹›′″‵‶＂＇ʼʻʹ"}
-_SINGLES |= {ord(mark): "-" for mark in "-‐‑‒–—―−﹘﹣－"}
-_RUNS = frozenset(" '-")
-# ASCII that folds to its lower case, as far as no combining mark can follow.
-_PLAIN = re.compile(r"[!#-&(-,./0-9:-_a-~]+(?=[\x00-\x7f]|\Z)")
-
-
-@dataclass(frozen=True)
-class Folded:
-    """A text without the differences that quoting brings about, and the way back.
-
-    Attributes:
-        text: NFKC, case folded; quote marks are ', dashes -, white space is one space, runs of
-            any of the three are one; invisible format characters are gone.
-        starts, ends: for each character of `text`, the interval of the original it stands for.
-    """
-
-    text: str
-    starts: list[int]
-    ends: list[int]
-
-    def original(self, place: Place) -> Place:
-        """The interval of the original text behind an interval of `text`."""
-        return self.starts[place[0]], self.ends[place[1] - 1]
-
-
-def fold(text: str) -> Folded:
-    """Fold a text for comparison, with an index map back to it.
-
-    Example: 'A “B” —' -> "a 'b' -", and every folded character maps to one original character.
-    """
-    folded: list[str] = []
-    starts: list[int] = []
-    ends: list[int] = []
-    position = 0
-    while position < len(text):
-        if plain := _PLAIN.match(text, position):
-            end = plain.end()
-            folded += plain.group().lower()
-            starts += range(position, end)
-            ends += range(position + 1, end + 1)
-            position = end
-            continue
-        end = position + 1
-        while end < len(text) and _continues(text[end]):
-            end += 1
-        for character in _fold_cluster(text[position:end]):
-            if folded and character in _RUNS and folded[-1] == character:
-                ends[-1] = end
-            else:
-                folded.append(character)
-                starts.append(position)
-                ends.append(end)
-        position = end
-    return Folded("".join(folded), starts, ends)
 
 
 def cuts_word(text: str, position: int) -> bool:
@@ -201,12 +145,14 @@ def locate_spans(spans: Sequence[Span], response: str, task: TaskSpec) -> tuple[
     A quote that stands in several places takes the first (or last, by `Label.copy`) that no span
     of its label has taken; if all are taken it falls on one of them, which scores nothing twice.
     Quotes with one place are placed before the ambiguous ones. A span that comes with offsets
-    keeps them if the text there agrees with the quote, and is looked for anew if not.
+    keeps them if the text there agrees with the quote, and is looked for anew if not. Where the
+    task judges code, only the response's code is searched, and of several copies those count that
+    cut no operator, name or indentation, if there are any.
 
     Returns:
         The spans with `start`, `end`, `match` and `copies`; unmatched ones have no offsets.
     """
-    text = _Response(response)
+    text = _Response(response, task)
     copy = {label.name: label.copy for label in task.labels}
     found = [text.find(span) for span in spans]
     taken: dict[str, _Taken] = {label: _Taken() for label in copy}
@@ -225,8 +171,13 @@ def locate_spans(spans: Sequence[Span], response: str, task: TaskSpec) -> tuple[
 class _Response:
     """A response, folded once for all its quotes and only if one of them needs it."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, text: str, task: TaskSpec) -> None:
+        self.text, self.border = mask_outside(text, task.scope), task.quote_border
+
+    @cached_property
+    def borders(self) -> tuple[frozenset[int], frozenset[int]]:
+        starts, ends = quote_borders(self.text, self.border)
+        return frozenset(starts), frozenset(ends)
 
     @cached_property
     def folded(self) -> Folded:
@@ -240,7 +191,7 @@ class _Response:
         if not span.text.strip():
             return "unmatched", []
         if places := find_copies(span.text, self.text):
-            return "exact", places
+            return "exact", self._uncut(places)
         phrase = fold(span.text).text.strip()
         if places := find_copies(phrase, self.folded.text):
             return "normalised", [self.folded.original(place) for place in places]
@@ -248,6 +199,13 @@ class _Response:
         if place := find_with_gap(phrase, text) or find_similar(phrase, text):
             return "fuzzy", [self.folded.original(place)]
         return "unmatched", []
+
+    def _uncut(self, places: list[Place]) -> list[Place]:
+        """Of several copies in code, those that start and end where a quote may, if any do."""
+        if len(places) < 2 or self.border == "word":
+            return places
+        starts, ends = self.borders
+        return [place for place in places if place[0] in starts and place[1] in ends] or places
 
     def _given(self, span: Span) -> tuple[Match, list[Place]] | None:
         if span.start is None or span.end is None:
@@ -286,25 +244,6 @@ def _occurrences(phrase: str, text: str) -> Iterator[int]:
 
 def _whole_word(text: str, borders: Sequence[int]) -> int:
     return next((border for border in borders if not cuts_word(text, border)), borders[0])
-
-
-def _continues(character: str) -> bool:
-    # Marks and Korean vowel and final parts compose with what stands before them.
-    if character < "\u0300":
-        return False
-    return unicodedata.category(character)[0] == "M" or "\u1160" <= character <= "\u11ff"
-
-
-@lru_cache(maxsize=8192)
-def _fold_cluster(cluster: str) -> str:
-    text = unicodedata.normalize("NFKC", cluster.translate(_SINGLES)).casefold()
-    text = unicodedata.normalize("NFKC", text).translate(_SINGLES)
-    visible = (" " if c.isspace() else c for c in text if not _is_invisible(c))
-    return "".join(visible)
-
-
-def _is_invisible(character: str) -> bool:
-    return "\ufe00" <= character <= "\ufe0f" or unicodedata.category(character) == "Cf"
 
 
 def _in_word(character: str) -> bool:

@@ -8,14 +8,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from text2grad import human_eval
 from text2grad.config import PrepareConfig
 from text2grad.files import Row, check_writable, write_rows
-from text2grad.records import read_records
+from text2grad.records import read_records, rows_to_records
 from text2grad.schema import FieldNames, Record, UserError
 from text2grad.tables import text_table
 from text2grad.tasks import TaskSpec, get_task
 
-_SUFFIXES = (".jsonl", ".json")
+_SUFFIXES = (".jsonl", ".json", ".parquet")
 
 
 def prepare_data(args: PrepareConfig) -> None:
@@ -32,7 +33,7 @@ def prepare_data(args: PrepareConfig) -> None:
     task = get_task(args.task)
     folder = check_writable(args.output_dir, "--output_dir")
     written: dict[str, list[Row]] = {}
-    table = []
+    table, taken = [], Counter()
     for split, read in _read_splits(args, task).items():
         records = _complete(read, task) if args.skip_incomplete else read
         rows, empty = expand_records(records, task, args.candidates, args.fields)
@@ -41,6 +42,7 @@ def prepare_data(args: PrepareConfig) -> None:
         if not rows:
             raise UserError(f"--data_path {args.data_path}: split {split} has no record")
         written[split] = rows
+        taken.update(row["candidate"] for row in rows if "candidate" in row)
         left_out = len(read) - len(records)
         table.append((split, len(read), left_out, empty, *_count(rows, task)))
     _warn_of_leaks(written, task)
@@ -48,6 +50,8 @@ def prepare_data(args: PrepareConfig) -> None:
         write_rows(folder / f"{split}.json", rows, "--output_dir")
     header = ("split", "rows", "left out", "empty candidates", "records", "references", "feedback")
     print(text_table(header, table))
+    if taken:
+        print(f"responses from: {', '.join(f'{key} ({n})' for key, n in taken.items())}")
     print(f"written: {', '.join(str(folder / f'{split}.json') for split in written)}")
 
 
@@ -62,19 +66,20 @@ def expand_records(
     Args:
         records: as they were read; a raw row of the task's data set has `task.candidate_keys`.
         task: names the keys.
-        candidates: "feedback" for the first candidate of a raw row, "all" for every one.
+        candidates: "feedback" for the first candidate of a raw row, "all" for every one, or the
+            key of one.
         fields: the user's key names; with a response key of their own there are no candidates.
 
     Returns:
         The rows, and the number of empty candidates that were left out.
 
     Raises:
-        UserError: a record has neither a response nor a candidate key.
+        UserError: a record has neither a response nor a candidate key, or there is no such key.
     """
     fields = fields or FieldNames()
     rows: list[Row] = []
     empty = 0
-    chosen = task.candidate_keys if candidates == "all" else task.candidate_keys[:1]
+    chosen = _chosen_candidates(candidates, task)
     for record in records:
         is_raw = any(key in record.fields for key, _ in task.candidate_keys)
         if fields.response or not is_raw:
@@ -88,10 +93,21 @@ def expand_records(
             if text is not None and not isinstance(text, str):
                 raise UserError(f'{record.origin}: "{key}" must be a string')
             if text and text.strip():
-                rows.append(_native_row(record, text, f"{record.id}-{ending}", key, task, fields))
+                identity = f"{record.id}-{ending}" if ending else record.id
+                rows.append(_native_row(record, text, identity, key, task, fields))
             elif key in record.fields or candidates != "all":
                 empty += 1
     return rows, empty
+
+
+def _chosen_candidates(candidates: str, task: TaskSpec) -> Sequence[tuple[str, str]]:
+    if candidates in ("all", "feedback"):
+        return task.candidate_keys if candidates == "all" else task.candidate_keys[:1]
+    chosen = [(key, ending) for key, ending in task.candidate_keys if key == candidates]
+    if not chosen:
+        known = ", ".join(["feedback", "all", *(key for key, _ in task.candidate_keys)])
+        raise UserError(f"--candidates {candidates}: unknown, known are {known}")
+    return chosen
 
 
 def split_by_prompt(
@@ -109,7 +125,7 @@ def split_by_prompt(
 
 
 def hub_files(source: str, split: str) -> list[str]:
-    """Local copies of the hub data set's JSON Lines files of one split; offline, the cached ones.
+    """Local copies of a split's files, JSON Lines before parquet; offline, the cached ones.
 
     Raises:
         UserError: the data set cannot be reached or has no such file.
@@ -118,7 +134,8 @@ def hub_files(source: str, split: str) -> list[str]:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        saved = hub.snapshot_download(source, repo_type="dataset", allow_patterns="*.jsonl")
+        patterns = ["*.jsonl", f"*{split}*.parquet"]
+        saved = hub.snapshot_download(source, repo_type="dataset", allow_patterns=patterns)
     # The base of the hub's own errors is that of its HTTP library: no name, no route, time-out.
     except (HfHubHTTPError.__bases__[0], HFValidationError, OSError) as error:
         reason = str(error).strip().split("\n")[0][:200]
@@ -126,45 +143,68 @@ def hub_files(source: str, split: str) -> list[str]:
             f"--source {source}: cannot be read from the Hugging Face hub ({reason}); "
             "--data_path takes a file or folder instead"
         ) from error
-    names = sorted(str(path.relative_to(saved)) for path in Path(saved).rglob("*.jsonl"))
+    kinds = [sorted(Path(saved).rglob(f"*{suffix}")) for suffix in (".jsonl", ".parquet")]
+    names = [str(path.relative_to(saved)) for path in next(filter(None, kinds), [])]
     chosen = _files_of_split(names, split)
     if not chosen:
-        found = ", ".join(names) or "no .jsonl file"
-        raise UserError(f"--source {source}: no .jsonl file for split {split}, it has {found}")
+        found = ", ".join(names) or "no .jsonl or .parquet file"
+        raise UserError(f"--source {source}: no file for split {split}, it has {found}")
     return [str(Path(saved) / name) for name in chosen]
+
+
+def folder_files(folder: Path, split: str, flag: str = "--data_path") -> list[str]:
+    """The files of a folder that hold one split.
+
+    Raises:
+        UserError: there is none.
+    """
+    names = [file.name for file in sorted(folder.iterdir()) if file.suffix in _SUFFIXES]
+    chosen = _files_of_split(names, split)
+    if not chosen:
+        kinds = ", ".join(_SUFFIXES[:-1])
+        raise UserError(f"{flag} {folder}: no {kinds} or {_SUFFIXES[-1]} file for split {split}")
+    return [str(folder / name) for name in chosen]
 
 
 def _read_splits(args: PrepareConfig, task: TaskSpec) -> dict[str, list[Record]]:
     path = Path(args.data_path)
     if not args.data_path:
-        source = args.source or task.source
-        files = {split: hub_files(source, split) for split in args.splits}
-        return {split: _read(paths, task, args, "--source") for split, paths in files.items()}
+        return _read_source(args.source or task.source, args, task)
     if not path.exists():
         raise UserError(f"--data_path {path}: no such file or folder (looked in {Path.cwd()})")
     if path.is_file():
         records = _read([path], task, args, "--data_path")
-        return _split_file(records, args)
-    names = [file.name for file in sorted(path.iterdir()) if file.suffix in _SUFFIXES]
-    splits = {}
-    for split in args.splits:
-        chosen = _files_of_split(names, split)
-        if not chosen:
-            raise UserError(f"--data_path {path}: no .json or .jsonl file for the split {split}")
-        splits[split] = _read([path / name for name in chosen], task, args, "--data_path")
-    return splits
+        return _split(records, args, f"--data_path {path}")
+    files = {split: folder_files(path, split) for split in args.splits}
+    return {split: _read(paths, task, args, "--data_path") for split, paths in files.items()}
 
 
-def _split_file(records: list[Record], args: PrepareConfig) -> dict[str, list[Record]]:
+def _read_source(source: str, args: PrepareConfig, task: TaskSpec) -> dict[str, list[Record]]:
+    if source == human_eval.NAME:
+        rows = {split: human_eval.human_eval_rows(split) for split in args.splits}
+        need, fields = ("prompt",), args.fields
+        return {
+            split: rows_to_records(found, source, task, need, fields, "--source")
+            for split, found in rows.items()
+        }
+    joined = dict(task.source_splits).get(source, ())
+    files = {split: hub_files(source, split) for split in joined or args.splits}
+    read = {split: _read(paths, task, args, "--source") for split, paths in files.items()}
+    if not joined:
+        return read
+    return _split([r for records in read.values() for r in records], args, f"--source {source}")
+
+
+def _split(records: list[Record], args: PrepareConfig, flag: str) -> dict[str, list[Record]]:
     if len(args.splits) == 1:
         return {args.splits[0]: records}
     if len(args.splits) != 2 or not 0 < args.valid_fraction < 1:
         raise UserError(
-            f"--data_path {args.data_path}: one file makes one or two --splits, and two need a "
+            f"{flag}: data without splits makes one or two --splits, and two need a "
             "--valid_fraction between 0 and 1"
         )
     if len({record.prompt for record in records}) < 2:
-        raise UserError(f"--data_path {args.data_path}: one prompt alone cannot be split in two")
+        raise UserError(f"{flag}: one prompt alone cannot be split in two")
     return split_by_prompt(records, args.splits, args.valid_fraction, args.seed)
 
 
@@ -201,7 +241,8 @@ def _native_row(
     fields: FieldNames,
 ) -> Row:
     read = {*task.prompt_keys, *task.response_keys, *task.reference_keys}
-    read |= {*task.human_feedback_keys, "id", *(key for key, _ in task.candidate_keys)}
+    read |= {*task.human_feedback_keys, *task.test_keys, "id"}
+    read |= {key for key, _ in task.candidate_keys}
     read |= {key for name in dataclasses.asdict(fields).values() for key in name.split("+")}
     row: Row = {"id": identity, task.prompt_keys[0]: record.prompt}
     row[task.response_keys[0]] = response
@@ -210,6 +251,9 @@ def _native_row(
     is_first = not candidate or candidate == task.candidate_keys[0][0]
     if record.human_feedback and is_first:
         row[task.human_feedback_keys[0]] = record.human_feedback
+    tests = next((record.fields[key] for key in task.test_keys if record.fields.get(key)), None)
+    if tests is not None:
+        row[task.test_keys[0]] = tests
     if candidate:
         row["candidate"] = candidate
     return row | {key: value for key, value in record.fields.items() if key not in read}

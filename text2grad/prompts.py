@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from text2grad.records import read_records
+from text2grad.records import read_records, tests_of
 from text2grad.schema import Record, UserError
 from text2grad.tasks import get_task
 
@@ -55,5 +55,14 @@ def read_prompts(path: str, args: PolicyConfig, flag: str) -> list[Record]:
     """The different prompts of a file, in its order: several responses to one prompt are one."""
     # the reference annotator would find nothing good without the human text
     need = ("prompt", "reference") if args.feedback_source == "reference" else ("prompt",)
-    records = read_records(path, get_task(args.task), need, args.fields, flag)
+    task = get_task(args.task)
+    records = read_records(path, task, need, args.fields, flag)
+    if args.feedback_source == "execution":
+        for record in records:
+            if not tests_of(record, task):
+                keys = ", ".join(task.test_keys) or "none for this task"
+                raise UserError(
+                    f"{record.origin}: has no tests, which --feedback_source execution runs: "
+                    f"expected one of the keys {keys} (from {flag})"
+                )
     return list({record.prompt: record for record in records}.values())

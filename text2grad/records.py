@@ -35,9 +35,21 @@ def read_records(
         UserError: naming file, record and key: a needed part is missing, empty or no string; two
             records have the same id.
     """
+    return rows_to_records(read_rows(path, flag), path, task, need, fields, flag)
+
+
+def rows_to_records(
+    rows: Sequence[Mapping[str, Any]],
+    path: str | Path,
+    task: TaskSpec,
+    need: Sequence[Part] = ("prompt",),
+    fields: FieldNames | None = None,
+    flag: str = "--data_path",
+) -> list[Record]:
+    """Rows as records; `path` says where they come from, the rest is as in `read_records`."""
     own = fields or FieldNames()
     records, seen = [], {}
-    for number, row in enumerate(read_rows(path, flag), 1):
+    for number, row in enumerate(rows, 1):
         record = _to_record(row, number, path, task, own, flag)
         for part in need:
             if not getattr(record, part):
@@ -67,6 +79,12 @@ def annotated_row(
     return row
 
 
+def tests_of(record: Record, task: TaskSpec) -> str:
+    """The record's tests, "" where it has none."""
+    found = (record.fields.get(key) for key in task.test_keys)
+    return next((test for test in found if isinstance(test, str) and test.strip()), "")
+
+
 def message_text(value: Any) -> str | None:
     """A string, the last assistant turn of chat messages, or passages joined by blank lines.
 
@@ -91,7 +109,9 @@ def _to_record(
     fields: FieldNames,
     flag: str,
 ) -> Record:
-    identity = row.get(fields.id or "id", f"{Path(path).stem}-{number}")
+    keys = (fields.id,) if fields.id else task.id_keys
+    given = (row[key] for key in keys if row.get(key) is not None)
+    identity = next(given, f"{Path(path).stem}-{number}")
     origin = f"{path}, record {number} (id {identity})"
 
     def text(own: str, keys: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from text2grad.alignment import locate_spans
 from text2grad.alignment_health import LocatedQuotes, Places, read_span, token_places
+from text2grad.code_blocks import in_scope
 from text2grad.files import Row
 from text2grad.parsing import read_feedback
 from text2grad.schema import Feedback, Record, Span, Unparseable
@@ -125,14 +126,17 @@ def _feedback_entry(
 def _segments(
     response: str, spans: Sequence[Span], task: TaskSpec
 ) -> tuple[list[str], list[float]]:
-    """The response cut at span borders, and the score of each piece (the lowest of its spans)."""
+    """The response cut where spans or code begin and end, and each piece's score (the lowest)."""
     located = [span for span in spans if span.start is not None]
-    cuts = sorted({0, len(response), *(s.start for s in located), *(s.end for s in located)})
+    judged = in_scope(response, task.scope)
+    places = [*judged, *((span.start, span.end) for span in located)]
+    cuts = sorted({0, len(response), *(edge for place in places for edge in place)})
     tokens, scores = [], []
     for start, end in pairwise(cuts):
         over = [task.label_scores[s.label] for s in located if s.start <= start and end <= s.end]
         tokens.append(response[start:end])
-        scores.append(min(over, default=task.unmarked_score))
+        inside = any(a <= start and end <= b for a, b in judged)
+        scores.append(min(over, default=task.unmarked_score) if inside else 0.0)
     return tokens, scores
 
 

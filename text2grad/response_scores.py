@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from text2grad.agreement import label_units, word_units
-from text2grad.alignment import locate_spans
+from text2grad.agreement import word_units
+from text2grad.alignment import locate_spans, score_tokens
 from text2grad.annotators.reference import support_score
+from text2grad.records import tests_of
 from text2grad.schema import Feedback, Record
+from text2grad.solutions import checks_passed, run_responses
 from text2grad.tasks import TaskSpec
 
 if TYPE_CHECKING:
@@ -19,10 +21,14 @@ Scores = list[dict[str, float]]
 
 
 def net_score(feedback: Feedback, response: str, task: TaskSpec) -> float:
-    """Mean score of the response's words under a critique: +1 good, -1 poor, 0 unmarked."""
+    """Mean score of the response's words under a critique, those outside the task's scope too."""
     spans = locate_spans(feedback.spans, response, task)
-    labels = label_units(spans, response, task, word_units(response))
-    return sum(task.label_scores.get(label, 0.0) for label in labels) / max(len(labels), 1)
+    words, pieces, done = word_units(response), [], 0
+    for start, end in words:
+        pieces += [response[done:start], response[start:end]]
+        done = end
+    scores = score_tokens([piece.encode("utf-8", "replace") for piece in pieces], spans, task)
+    return sum(scores) / max(len(words), 1)
 
 
 def with_scores(
@@ -30,15 +36,16 @@ def with_scores(
 ) -> tuple[list[Record], dict[str, Any]]:
     """The records with "scores" (and "likelihood") in their fields, and the models that gave them.
 
-    `support_score` compares with post and human summary and trains nothing. Where the flags name
-    the models: `bertscore_f1`; `reward_model_score`, the net score under the reward model's
+    `support_score` compares with post and human summary and trains nothing. Where the records have
+    tests: `solved`, and `checks_passed`, the share of the assertions that held. Where the flags
+    name the models: `bertscore_f1`; `reward_model_score`, the net score under the reward model's
     critiques, where an unparseable critique scores 0 and is counted in `reward_model_parsed`; and
     "likelihood", nats and tokens of the response given the prompt. What is left out is printed.
     """
-    scores: Scores = [
-        {"support_score": support_score(record.prompt, record.reference, record.response)}
-        for record in records
-    ]
+    scores: Scores = [_own_scores(record, task) for record in records]
+    if task.test_keys and all(tests_of(record, task) for record in records):
+        for own, log in zip(scores, run_responses(records, task, args), strict=True):
+            own |= {"solved": float(log.passed), "checks_passed": checks_passed(log)}
     likelihoods: Scores = []
     models: dict[str, Any] = {}
     left_out = []
@@ -66,6 +73,13 @@ def with_scores(
     return [
         replace(record, fields=fields) for record, fields in zip(records, scored, strict=True)
     ], models
+
+
+def _own_scores(record: Record, task: TaskSpec) -> dict[str, float]:
+    """What comparing texts says; it says nothing of code."""
+    if task.scope == "code":
+        return {}
+    return {"support_score": support_score(record.prompt, record.reference, record.response)}
 
 
 def _add_bert_scores(

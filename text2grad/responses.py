@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from text2grad.records import FieldNames, read_records
 from text2grad.schema import Record, UserError
@@ -69,6 +69,21 @@ def join_responses(
                 "come from the same --input_path of infer_val.py"
             )
     return [(record, second[key]) for key, record in first.items()]
+
+
+def join_problems(first: Sequence[Record], second: Sequence[Record], flag: str) -> None:
+    """Both files are about the same prompts, each with one or several responses, or an error.
+
+    Raises:
+        UserError: one file has a prompt that the other has not.
+    """
+    prompts = [{record.prompt for record in records} for records in (first, second)]
+    if prompts[0] != prompts[1]:
+        apart = len(prompts[0] ^ prompts[1])
+        raise UserError(
+            f"{flag}: {apart} prompts are in one of the two files only; give infer_val.py the "
+            "same --input_path and --sample_size"
+        )
 
 
 def _some(keys: Collection[str]) -> str:

@@ -14,6 +14,7 @@ import torch
 from text2grad.alignment import locate_spans
 from text2grad.annotators.reward_model import RewardModelAnnotator
 from text2grad.chat import PromptRenderer
+from text2grad.code_blocks import judged_code
 from text2grad.files import check_writable, sha256_file, write_json, write_rows
 from text2grad.models import quiet_libraries
 from text2grad.parsing import CONTAINERS
@@ -151,8 +152,9 @@ class ExampleMaker:
         """One example, or why the record does not fit."""
         if not record.feedback.critique:
             return Dropped(record.id, "its critique is empty")
-        text = self.format.target(self.trimmer, record.feedback, record.response)
-        grammar = self.format.grammar(self.task, record.response)
+        judged = judged_code(record.response, self.task.scope).text
+        text = self.format.target(self.trimmer, record.feedback, judged)
+        grammar = self.format.grammar(self.task, judged)
         target = [*encode_target(text, self.table, grammar), self.tokenizer.eos_token_id]
         if len(target) > self.args.answer_max_length:
             limit = f"--answer_max_length {self.args.answer_max_length}"
@@ -162,7 +164,8 @@ class ExampleMaker:
         if room < renderer.max_tokens:
             renderer = PromptRenderer(self.tokenizer, renderer.template, room, flag="--max_length")
         try:
-            prompt = renderer.render(record.origin, prompt=record.prompt, response=record.response)
+            shown = judged or record.response
+            prompt = renderer.render(record.origin, prompt=record.prompt, response=shown)
         except UserError as error:
             return Dropped(record.id, str(error))
         self.shortened += prompt.shortened

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from text2grad.alignment import locate_spans, response_text, score_tokens
+from text2grad.alignment import label_scores, label_tokens, locate_spans, response_text
 from text2grad.run_folder import weights_sha256
 from text2grad.schema import Feedback, Record, Span, Unparseable
 from text2grad.target_formats import resolve_format
@@ -27,6 +27,7 @@ class Judged:
         feedback: the critique, or why there is none.
         spans: the critique's quotes, located.
         scores: one per sampled token; None where the feedback is unparseable.
+        quoted: how many of the tokens a quote marks.
     """
 
     record: Record
@@ -34,6 +35,7 @@ class Judged:
     feedback: Feedback | Unparseable
     spans: tuple[Span, ...] = ()
     scores: list[float] | None = None
+    quoted: int = 0
 
     @property
     def tokens(self) -> list[str]:
@@ -60,11 +62,17 @@ def judge(
     if isinstance(feedback, Unparseable):
         return Judged(record, pieces, feedback)
     spans = locate_spans(feedback.spans, record.response, task)
-    return Judged(record, pieces, feedback, spans, score_tokens(pieces, spans, task))
+    labels = label_tokens(pieces, spans, task)
+    quoted = sum(label in task.label_scores for label in labels)
+    return Judged(record, pieces, feedback, spans, label_scores(labels, task), quoted)
 
 
 def critique_health(judged: Sequence[Judged]) -> dict[str, Any]:
-    """Parse, match and coverage rates of a batch; 0 where there is nothing to count."""
+    """Parse, match and coverage rates of a batch; 0 where there is nothing to count.
+
+    "coverage" is the share of the tokens that a quote marks; "positive_share" and "negative_share"
+    count scores, those of unmarked tokens among them.
+    """
     parsed = [one for one in judged if one.scores is not None]
     matches = Counter(span.match for one in parsed for span in one.spans)
     n_spans = sum(matches.values())
@@ -82,7 +90,7 @@ def critique_health(judged: Sequence[Judged]) -> dict[str, Any]:
         "match_rate": share(n_spans - matches["unmatched"], n_spans),
         "unmatched_rate": share(matches["unmatched"], n_spans),
         "spans_per_response": share(n_spans, len(parsed)),
-        "coverage": share(sum(score != 0 for score in scores), len(scores)),
+        "coverage": share(sum(one.quoted for one in parsed), len(scores)),
         "positive_share": share(sum(score > 0 for score in scores), len(scores)),
         "negative_share": share(sum(score < 0 for score in scores), len(scores)),
     }
@@ -94,6 +102,10 @@ def build_critic(args: PolicyConfig, task: TaskSpec) -> Any:
         from text2grad.annotators.reference import ReferenceAnnotator
 
         return ReferenceAnnotator(task)
+    if args.feedback_source == "execution":
+        from text2grad.annotators import execution_annotator
+
+        return execution_annotator(task, args)
     from text2grad.annotators.reward_model import RewardModelAnnotator
 
     return RewardModelAnnotator(

@@ -118,7 +118,9 @@ class TargetTrimmer:
 
     def _fit(self, place: Place, response: str, starts: list[int], ends: list[int]) -> Place | None:
         quote = response[slice(*place)]
-        start = place[0] + len(quote) - len(quote.lstrip())
+        start = place[0]
+        if starts[bisect_right(starts, start) - 1 :][:1] != [start]:  # in code, indentation stays
+            start += len(quote) - len(quote.lstrip())
         end = place[1] - (len(quote) - len(quote.rstrip()))
         before, after = bisect_right(starts, start), bisect_left(ends, end)
         if start >= end or not before or after == len(ends):

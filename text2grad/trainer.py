@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -65,6 +66,8 @@ class Text2GradTrainer:
 
     def __init__(self, args: PolicyConfig) -> None:
         self.args, self.task = args, get_task(args.task)
+        if args.unmarked_score is not None:
+            self.task = replace(self.task, unmarked_score=args.unmarked_score)
         self.output_dir = check_writable(args.output_dir, "--output_dir")
         prompts = read_prompts(args.data_file_path, args, "--data_file_path")
         flag = f"--data_file_path {args.data_file_path}"

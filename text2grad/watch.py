@@ -224,7 +224,7 @@ def watched_figures(row: Row) -> dict[str, float]:
         found |= {key: row.get(key) for key in keys}
         if row.get("spans_per_response"):
             found["unmatched_rate"] = row.get("unmatched_rate")
-        scored = row.get("coverage")
+        scored = row.get("positive_share", 0) + row.get("negative_share", 0)
         if scored:
             found["positive"] = row["positive_share"] / scored
         if _is_number(row.get("reward")) and _is_number(row.get("reward_deviation")):

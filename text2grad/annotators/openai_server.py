@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from text2grad.annotators import Answer, OnAnswer, ignore
+from text2grad.annotators.verdict import tests_verdict
 from text2grad.batch_client import BatchClient
 from text2grad.chat_client import ChatClient, response_format
 from text2grad.files import sha256_text
@@ -77,11 +78,17 @@ class OpenAIAnnotator:
         return sha256_text(self.prompt(record), json.dumps(settings), json.dumps(self._schema))
 
     def prompt(self, record: Record) -> str:
-        """The text that is sent for a record; its texts are inserted as they are."""
+        """The text that is sent for a record; its texts are inserted as they are.
+
+        Raises:
+            UserError: the prompt tells what the tests said, and the record does not.
+        """
         feedback = record.human_feedback if self._args.ground_in_human_feedback else ""
         slots = {"prompt": record.prompt, "response": record.response}
         if "human_feedback" in self._template.slots:
             slots["human_feedback"] = _HUMAN_FEEDBACK.format(text=feedback) if feedback else ""
+        if "test_report" in self._template.slots:
+            slots["test_report"] = tests_verdict(record, self._task)
         return self._template.render(**slots)
 
     def annotate(self, records: Sequence[Record], done: OnAnswer = ignore) -> list[Answer]:

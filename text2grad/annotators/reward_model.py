@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tqdm import tqdm
 
 from text2grad.alignment import TokenBytes, locate_spans, response_text
 from text2grad.chat import PromptRenderer
+from text2grad.code_blocks import Code, judged_code
 from text2grad.critique_grammar import CritiqueGrammar
 from text2grad.decoding import Reply, constrained_generate
 from text2grad.models import check_context, eos_ids, load_for_inference
@@ -132,9 +133,11 @@ class RewardModelAnnotator:
     ) -> list[Feedback | Unparseable]:
         """One feedback per record, in order; `stats` then tells how they were written."""
         self.stats = DecodingStats(raw=[""] * len(records))
+        judged = [judged_code(record.response, self.task.scope) for record in records]
         prompts = [
-            self.renderer.render(r.origin, prompt=r.prompt, response=r.response).ids
-            for r in records
+            # a response without code is shown as it is, and has nothing that can be quoted
+            self.renderer.render(r.origin, prompt=r.prompt, response=code.text or r.response).ids
+            for r, code in zip(records, judged, strict=True)
         ]
         order = sorted(range(len(records)), key=lambda i: (len(prompts[i]), i))
         out: list[Feedback | Unparseable] = [Unparseable("not judged")] * len(records)
@@ -142,13 +145,13 @@ class RewardModelAnnotator:
         with tqdm(total=len(records), desc="judging", unit="reply", disable=not progress) as bar:
             for start in range(0, len(order), self.batch_size):
                 rows = order[start : start + self.batch_size]
-                replies = self._reply([prompts[i] for i in rows], [records[i] for i in rows])
+                replies = self._reply([prompts[i] for i in rows], [judged[i].text for i in rows])
                 for i, text in zip(rows, replies, strict=True):
                     if text is None:
                         out[i] = Unparseable(NO_ROOM)
                         continue
                     self.stats.raw[i] = text
-                    out[i] = parse_reply(text, self.task, records[i].response)
+                    out[i] = in_response(parse_reply(text, self.task, judged[i].text), judged[i])
                 bar.update(len(rows))
         self.stats.seconds = time.perf_counter() - started
         return out
@@ -178,12 +181,12 @@ class RewardModelAnnotator:
         """How the last replies were decoded."""
         return self.stats.rates()
 
-    def _reply(self, prompts: list[list[int]], records: list[Record]) -> list[str | None]:
-        """One reply per prompt, None where not even the shortest about that response has room."""
+    def _reply(self, prompts: list[list[int]], judged: list[str]) -> list[str | None]:
+        """One reply per prompt, None where not even the shortest about that text has room."""
         if not self.constrained:
             return self._unconstrained(prompts)
         limit = self.max_new_tokens
-        grammars = [self.grammar_of(record.response) for record in records]
+        grammars = [self.grammar_of(text) for text in judged]
         # A limit that is too small for any response is the flag's fault, and an error below.
         too_small = self._shortest(self.grammar_of("")) > limit
         rows = [
@@ -199,7 +202,7 @@ class RewardModelAnnotator:
             limit,
             flag=self.budget_flag,
         )
-        texts: list[str | None] = [None] * len(records)
+        texts: list[str | None] = [None] * len(judged)
         for row, reply in zip(rows, replies, strict=True):
             self._count(reply)
             texts[row] = reply.text
@@ -223,3 +226,16 @@ class RewardModelAnnotator:
         self.stats.replies += len(new)
         self.stats.tokens += sum(map(len, new))
         return [response_text(self.token_bytes.pieces(ids)) for ids in new]
+
+
+def in_response(said: Feedback | Unparseable, judged: Code) -> Feedback | Unparseable:
+    """The feedback with places in the response in place of those in what was judged of it."""
+    if isinstance(said, Unparseable):
+        return said
+    spans = []
+    for span in said.spans:
+        if span.start is not None and span.end is not None:
+            start, end = judged.place(span.start, span.end)
+            span = replace(span, start=start, end=end)
+        spans.append(span)
+    return replace(said, spans=tuple(spans))

@@ -1,7 +1,12 @@
 """The flags of every script: one frozen dataclass each, bounds checked, errors name the flag."""
 
 from text2grad.config.annotation import AnnotateConfig, PrepareConfig
-from text2grad.config.evaluation import JudgeConfig, PolicyInferConfig, PolicyMetricsConfig
+from text2grad.config.evaluation import (
+    JudgeConfig,
+    PassAtKConfig,
+    PolicyInferConfig,
+    PolicyMetricsConfig,
+)
 from text2grad.config.launch import launch, parse
 from text2grad.config.policy import PolicyConfig, SFTConfig
 from text2grad.config.reward_model import (
@@ -11,11 +16,13 @@ from text2grad.config.reward_model import (
     RewardTrainConfig,
 )
 from text2grad.config.server import ServerConfig
+from text2grad.config.testing import TestCaseConfig
 
 __all__ = [
     "AnnotateConfig",
     "JudgeConfig",
     "MergeConfig",
+    "PassAtKConfig",
     "PolicyConfig",
     "PolicyInferConfig",
     "PolicyMetricsConfig",
@@ -25,6 +32,7 @@ __all__ = [
     "RewardTrainConfig",
     "SFTConfig",
     "ServerConfig",
+    "TestCaseConfig",
     "launch",
     "parse",
 ]

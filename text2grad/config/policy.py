@@ -54,8 +54,8 @@ class PolicyConfig:
     """refuse to start unless every check of the reward model passes"""
     reward_target_format: AnyFormat = ""
     """format that it was trained on, "" for the one that its folder names, else spans"""
-    feedback_source: Literal["reward_model", "reference"] = "reward_model"
-    """who judges the samples: the reward model, or the reference annotator directly"""
+    feedback_source: Literal["reward_model", "reference", "execution"] = "reward_model"
+    """who judges the samples: the reward model, or directly the annotator of that name"""
     dtype: Dtype = "auto"
     """precision of policy and reward model; adapter, value head and losses are fp32"""
     lora_r: int = 16
@@ -132,6 +132,14 @@ class PolicyConfig:
     """tokens of the reward model's prompt"""
     reward_max_new_tokens: int = 500
     """tokens of a critique"""
+    test_seconds: float = 10.0
+    """--feedback_source execution: processor time for the tests of one response"""
+    localisation_seconds: float = 4.0
+    """--feedback_source execution: time for trial edits of a response that failed"""
+    workers: int = 0
+    """--feedback_source execution: responses at once, 0 for the number of cores"""
+    unsafe_local_execution: bool = False
+    """--feedback_source execution: run code without isolation where no sandbox works"""
     max_unparseable_share: float = 0.5
     """share of unparseable critiques in a step that counts as a bad step"""
     max_bad_steps: int = 5
@@ -163,6 +171,8 @@ class PolicyConfig:
     # credit
     credit_assignment: Literal["span", "scalar"] = "span"
     """span: Text2Grad; scalar: the same scores as one reward on the last token"""
+    unmarked_score: float | None = None
+    """score of a token that no quote marks, where the task judges it; None for the task's own"""
     length_weight: bool = False
     """shrink positive scores beyond --length_weight_tokens"""
     length_weight_tokens: int = 48
@@ -243,6 +253,8 @@ class PolicyConfig:
         at_least(self, 1, "reward_batch_size", "logp_chunk_tokens", "num_beams", "eval_samples")
         at_least(self, 0, "init_kl_coef", "vf_coef", "eval_steps", "detach_value_steps")
         at_least(self, 1, "max_bad_steps", "lora_r")
+        at_least(self, 0, "localisation_seconds", "workers")
+        above(self, 0, "test_seconds")
         at_least(self, 0, "save_total_limit", "lora_last_layers", "weight_decay", "warmup_steps")
         above(self, 0, "max_grad_norm")
         fraction(self, "gamma", "lam", "max_unparseable_share", "max_unmatched_rate")
@@ -280,6 +292,6 @@ class PolicyConfig:
     def bound_flags(self) -> dict[str, Any]:
         """The flags that a resumed run cannot change."""
         names = """task base_model_adapter_model lora_r lora_alpha lora_target_modules
-            lora_last_layers learning_rate init_kl_coef batch_size credit_assignment temperature
-            seed"""
+            lora_last_layers learning_rate init_kl_coef batch_size credit_assignment
+            unmarked_score temperature seed"""
         return {name: getattr(self, name) for name in names.split()}

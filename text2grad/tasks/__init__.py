@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from text2grad.schema import UserError
+from text2grad.tasks.kodcode import KODCODE
 from text2grad.tasks.slf5k import SLF5K
 from text2grad.tasks.spec import Label, PromptTemplate, TaskSpec
 
-TASKS = {task.name: task for task in (SLF5K,)}
+TASKS = {task.name: task for task in (SLF5K, KODCODE)}
 
 __all__ = ["TASKS", "Label", "PromptTemplate", "TaskSpec", "get_task"]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from string import Template
 from typing import Literal
 
+from text2grad.code_blocks import Scope
 from text2grad.schema import UserError
 
 PROMPT_FOLDER = Path(__file__).parent / "prompts"
@@ -41,10 +42,17 @@ class TaskSpec:
         prompt_keys, response_keys, reference_keys, human_feedback_keys, critique_keys: accepted
             spellings of the record's keys.
         labels: the kinds of quote, in the order of the reward model's JSON.
+        id_keys: accepted spellings of the key of the record's id.
+        test_keys: where a record holds the tests of its response, () for a task without tests;
+            what is written about a record keeps them.
         source: its data set on the Hugging Face hub.
+        source_splits: data sets without validation split, with the splits that are joined and then
+            divided by prompt.
         candidate_keys: where a raw row of that data set holds several responses, their keys, each
             with the ending of its record's id; human feedback is about the first.
-        unmarked_score: what a token outside every span earns.
+        scope: what of a response is judged: all of it, or its code (`text2grad.code_blocks`).
+        unmarked_score: what a token in that scope earns outside every span; text outside the scope
+            earns 0.
         quote_border: where a quote may start and end ("word": word borders, any character in
             scripts without spaces; "token": identifier and operator borders, for code).
         max_quotes: quotes per label in the reward model's reply.
@@ -61,8 +69,12 @@ class TaskSpec:
     human_feedback_keys: tuple[str, ...]
     critique_keys: tuple[str, ...]
     labels: tuple[Label, ...]
+    id_keys: tuple[str, ...] = ("id",)
+    test_keys: tuple[str, ...] = ()
     source: str = ""
+    source_splits: tuple[tuple[str, tuple[str, ...]], ...] = ()
     candidate_keys: tuple[tuple[str, str], ...] = ()
+    scope: Scope = "response"
     unmarked_score: float = 0.0
     quote_border: Literal["word", "token"] = "word"
     max_quotes: int = 2

@@ -1,0 +1,185 @@
+"""Stage 1, for tasks with tests: every response of a file is run against its tests, resumable."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from text2grad.code_blocks import extract_code
+from text2grad.config import TestCaseConfig
+from text2grad.files import Journal, Row, check_writable, read_rows, sha256_text, write_rows
+from text2grad.outcomes import TestLog
+from text2grad.prepare import expand_records, folder_files, hub_files
+from text2grad.records import rows_to_records
+from text2grad.resumable import ask_missing
+from text2grad.sandbox import Limits, Sandbox, find_sandbox
+from text2grad.sandbox_pool import SandboxPool
+from text2grad.schema import UserError
+from text2grad.tables import text_table
+from text2grad.tasks import TaskSpec, get_task
+from text2grad.unit_tests import harness_version, run_tests
+
+LOG_KEY = "log"
+DIFFICULTY_KEY = "gpt_difficulty"
+
+
+def run_test_cases(args: TestCaseConfig) -> None:
+    """Test `args.data_path`, or a sample of `args.source`, into `args.output_file`.
+
+    A record with its `log` is the record as it was read, with the task's own keys. Beside the
+    output lies NAME.journal.jsonl: a second run tests only what is missing in it.
+
+    Raises:
+        UserError: no sandbox works here, the task has no tests, or a record lacks a part.
+    """
+    task = get_task(args.task)
+    if not task.test_keys:
+        raise UserError(f"--task {args.task}: its records have no tests")
+    output = Path(args.output_file)
+    check_writable(output.parent, "--output_file")
+    sandbox = find_sandbox(args.unsafe_local_execution)
+    rows = read_candidates(args, task)
+    logs = run_rows(rows, task, sandbox, output, args)
+    tested = [{**row, LOG_KEY: log.to_json()} for row, log in zip(rows, logs, strict=True)]
+    write_rows(output, tested, "--output_file")
+    print(summary(logs, sandbox.tier))
+    print(f"{len(tested)} tested records: {output}")
+
+
+def read_candidates(args: TestCaseConfig, task: TaskSpec) -> list[Row]:
+    """The rows that are to be tested, with the task's keys, in the order of the data.
+
+    Raises:
+        UserError: a record without prompt, response or tests.
+    """
+    path = Path(args.data_path)
+    if args.data_path and not path.is_dir():
+        rows = _to_rows(read_rows(path), args.data_path, args, task)
+        rows = _sample(rows, args.target_total_size, random.Random(args.seed))
+    else:
+        rows = _sample_splits(args, task)
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row.get(task.test_keys[0]), str):
+            raise UserError(
+                f"{args.data_path or args.source}, record {number} (id {row['id']}): no tests: "
+                f"expected one of the keys {', '.join(task.test_keys)}"
+            )
+    return rows
+
+
+def run_rows(
+    rows: Sequence[Row], task: TaskSpec, sandbox: Sandbox, output: Path, args: TestCaseConfig
+) -> list[TestLog]:
+    """One log per row: from the journal where it has one, else by a run."""
+    limits = Limits(args.wall_seconds, args.cpu_seconds, args.memory_mb)
+    pool = SandboxPool(sandbox, args.workers)
+    codes = [code_of(row[task.response_keys[0]]) for row in rows]
+    tests = [row[task.test_keys[0]] for row in rows]
+    fixed = json.dumps([asdict(limits), sandbox.tier, harness_version()])
+    keys = [sha256_text(fixed, code, test) for code, test in zip(codes, tests, strict=True)]
+
+    def run(places: Sequence[int], done: Callable[[int, TestLog], None]) -> None:
+        def one(place: int) -> TestLog:
+            return run_tests(sandbox, codes[place], tests[place], limits)
+
+        for number, log in enumerate(pool.map(one, places)):
+            done(number, log)
+
+    return ask_missing(
+        Journal(output.with_suffix(".journal.jsonl"), "--output_file"),
+        keys,
+        run,
+        lambda place, log: {"id": rows[place]["id"], LOG_KEY: log.to_json()},
+        lambda row: TestLog.from_json(row[LOG_KEY]),
+        retry_failed=False,
+        title=f"testing ({sandbox.tier})",
+        unit="record",
+    )
+
+
+def code_of(response: str) -> str:
+    """The code of a response; the response itself where none is found in it."""
+    return extract_code(response).text or response
+
+
+def summary(logs: Sequence[TestLog], tier: str) -> str:
+    """Verdicts by kind, and the modules that were missing."""
+    kinds = Counter(log.error_type or "passed" for log in logs)
+    checks = [check.passed for log in logs for check in log.checks]
+    rows = [(kind, count, count / len(logs)) for kind, count in kinds.most_common()]
+    lines = [text_table(("verdict", "records", "share"), rows)]
+    lines.append(f"{sum(checks)} of {len(checks)} checks held; sandbox: {tier}")
+    missing = Counter(name for log in logs for name in log.missing_modules)
+    if missing:
+        names = ", ".join(f"{name} ({count})" for name, count in missing.most_common(10))
+        lines.append(f"modules that are not installed here: {names}")
+    return "\n".join(lines)
+
+
+def _sample_splits(args: TestCaseConfig, task: TaskSpec) -> list[Row]:
+    """A seeded sample of a data set, read file by file: no more of it is held than is kept."""
+    source = args.source or task.source
+    taken: list[list[Row]] = []
+    for number, split in enumerate(args.splits):
+        folder = Path(args.data_path)
+        files = folder_files(folder, split) if args.data_path else hub_files(source, split)
+        most = _limits(args, is_first=number == 0)
+        kept = _sample_groups(_read_all(files), most, random.Random(f"{args.seed} {split}"))
+        taken.append(_to_rows(kept, f"{args.data_path or source} ({split})", args, task))
+    first, others = taken[0], [row for rows in taken[1:] for row in rows]
+    total = args.target_total_size
+    chance = random.Random(args.seed)
+    if total:
+        first = _sample(first, total, chance)
+        room = total - len(first)
+        others = _sample(others, room, chance) if room else []
+    return first + others
+
+
+def _limits(args: TestCaseConfig, is_first: bool) -> Callable[[Row], tuple[str, int]]:
+    """The group of a row, and how many rows of it are kept (0: all)."""
+    if is_first:
+        return lambda row: ("", args.train_samples)
+    most = {"easy": args.easy_samples, "medium": args.medium_samples, "hard": args.hard_samples}
+
+    def group(row: Row) -> tuple[str, int]:
+        difficulty = str(row.get(DIFFICULTY_KEY))
+        return difficulty, most.get(difficulty, 0)
+
+    return group
+
+
+def _sample_groups(
+    rows: Iterable[Row], group_of: Callable[[Row], tuple[str, int]], chance: random.Random
+) -> list[Row]:
+    """Each row draws a number; of each group those with the smallest are kept, in their order."""
+    kept: dict[str, list[tuple[float, int, Row]]] = {}
+    for number, row in enumerate(rows):
+        name, most = group_of(row)
+        heap = kept.setdefault(name, [])
+        heapq.heappush(heap, (-chance.random(), number, row))
+        if most and len(heap) > most:
+            heapq.heappop(heap)
+    chosen = sorted((number, row) for heap in kept.values() for _, number, row in heap)
+    return [row for _, row in chosen]
+
+
+def _read_all(files: Sequence[str | Path]) -> Iterator[Row]:
+    for path in files:
+        yield from read_rows(path)
+
+
+def _to_rows(raw: Sequence[Row], origin: str, args: TestCaseConfig, task: TaskSpec) -> list[Row]:
+    records = rows_to_records(raw, origin, task, ("prompt",), args.fields)
+    return expand_records(records, task, args.candidates, args.fields)[0]
+
+
+def _sample(rows: list[Row], most: int, chance: random.Random) -> list[Row]:
+    if not 0 < most < len(rows):
+        return rows
+    return [rows[place] for place in sorted(chance.sample(range(len(rows)), most))]
