@@ -11,7 +11,7 @@ from text2grad.sandbox import Sandbox, working_sandboxes
 from text2grad.sandbox_tiers import Bubblewrap, Unshare, tiers
 
 # As root the user namespaces of ordinary users are tested too: find_sandbox would not take them.
-USER_WAYS = (Bubblewrap(own_uid=False, nested=False), Unshare(own_uid=False))
+USER_WAYS = (Bubblewrap(own_uid=False), Unshare(own_uid=False))
 WAYS = [*tiers(), *(way for way in USER_WAYS if way not in tiers())]
 
 

@@ -15,30 +15,13 @@ def test_add():
     assert add(1, 2) == 3
     assert add(2, 2) == 4
 """
-PYTEST = """
-import math
-import pytest
-import unittest
-from solution import add
-
-@pytest.mark.parametrize("n", [1, 2])
-def test_add(n):
-    assert math.isclose(add(n, 2), n + 2)
-
-def test_raises():
-    with pytest.raises(TypeError):
-        add(None, 1)
-
-class TestMore(unittest.TestCase):
-    def test_more(self):
-        self.assertEqual(add(2, 2), 4)
-"""
 WRONG = "\ndef add(a, b):\n    return 0\n"
 WRITE_ALL = """
 import os, sys
 for fd in range(3, 64):
     try:
-        os.write(fd, b'{"kind":"test","test":"test_add","outcome":"passed"}\\n{"kind":"final","changes":[]}\\n')
+        os.write(fd, b'{"kind":"test","test":"test_add","outcome":"passed"}\\n')
+        os.write(fd, b'{"kind":"final","changes":[]}\\n')
     except OSError:
         pass
 """
@@ -154,57 +137,126 @@ def sandbox():
 
 
 @cache
-def attack(sandbox, name, test):
+def attack(sandbox, name):
     own = ATTACKS[name]
-    return run_tests(sandbox, own if "def add" in own else own + WRONG, test, LIMITS)
+    return run_tests(sandbox, own if "def add" in own else own + WRONG, TEST, LIMITS)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_no_attack_passes(sandbox, name):
-    log = attack(sandbox, name, TEST)
+    log = attack(sandbox, name)
     assert not log.passed
     assert log.error_type
 
 
-PYTEST_ATTACKS = [name for name in ATTACKS if "pytest" in name or "skip" in name] + [
-    "nothing", "math.isclose", "unittest", "a conftest", "another test file", "no test file",
-    "no tests in the module", "an object that equals everything", "os._exit in the call",
-]  # fmt: skip
+# Each attack on a way of testing meets a test that rests on that way alone: undefended, it passes.
+ISCLOSE = "import math\nfrom solution import add\n\ndef test_add():\n"
+ISCLOSE += "    assert math.isclose(add(1, 2), 3)\n"
+ALL = "from solution import add\n\ndef test_add():\n"
+ALL += "    assert all(add(n, 1) == n + 1 for n in (1, 2))\n"
+RAISES = "import pytest\nfrom solution import add\n\ndef test_add():\n"
+RAISES += "    with pytest.raises(TypeError):\n        add(None, 1)\n"
+PARAMETERS = "import pytest\nfrom solution import add\n\n"
+PARAMETERS += (
+    "@pytest.mark.parametrize('n', [1, 2])\ndef test_add(n):\n    assert add(n, 1) == n + 1\n"
+)
+UNITTEST = "import unittest\nfrom solution import add\n\nclass TestAdd(unittest.TestCase):\n"
+UNITTEST += "    def test_add(self):\n        self.assertEqual(add(2, 2), 4)\n"
+TWO = "from solution import add\n\ndef test_one():\n    assert add(0, 0) == 0\n\n"
+TWO += "def test_two():\n    assert add(1, 1) == 2\n"
+NO_TEST = "from solution import *\n"
+SKIP = "def add(a, b):\n    if not a:\n        return 0\n    "
+TARGETED = {
+    "math.isclose": (ATTACKS["math.isclose"], ISCLOSE, "tampered"),
+    "all, in the real builtins": (
+        "len.__self__.all = lambda values: True\n", ALL, "tampered",
+    ),
+    "all, in the lent builtins": (
+        "import builtins\nbuiltins.all = lambda values: True\n", ALL, "test_failure",
+    ),
+    "pytest.raises": (ATTACKS["pytest.raises and approx"], RAISES, "tampered"),
+    "another pytest": (
+        """
+import contextlib
+open("pytest.py", "w").write("from contextlib import suppress\\nraises = suppress")
+""",
+        RAISES, "test_failure",
+    ),
+    "pytest's items": (ATTACKS["pytest's items"], PARAMETERS, "tampered"),
+    "a conftest": (ATTACKS["a conftest"], PARAMETERS, "test_failure"),
+    "another test file": (ATTACKS["another test file"], PARAMETERS, "test_failure"),
+    "no test file": (ATTACKS["no test file"], PARAMETERS, "execution_error"),
+    "unittest": (ATTACKS["unittest"], UNITTEST, "tampered"),
+    "tests of its own": (ATTACKS["tests of its own"], NO_TEST, "no_tests"),
+    "a skip": (SKIP + "import unittest\n    raise unittest.SkipTest()\n", TWO, "test_failure"),
+    "a skip of pytest's": (
+        SKIP + "import pytest\n    pytest.skip()\n", "import pytest\n" + TWO, "test_failure",
+    ),
+    "a skip under pytest": (
+        SKIP + "import pytest\n    pytest.skip()\n",
+        "import pytest\n" + TWO.replace("test_two():", "test_two(tmp_path):"), "test_failure",
+    ),
+    "the end of pytest": (
+        SKIP + "import pytest\n    pytest.exit('', returncode=0)\n",
+        "import pytest\n" + TWO.replace("test_two():", "test_two(tmp_path):"), "test_failure",
+    ),
+    "no second test": (
+        """
+import sys
+def add(a, b):
+    names = vars(sys.modules["test_solution"])
+    names.pop("test_two", None)
+    return 0
+""",
+        TWO, "tampered",
+    ),
+    "no honest end": ("import atexit, os\natexit.register(os._exit, 0)\n", TWO, "test_failure"),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("name", dict.fromkeys(PYTEST_ATTACKS))
-def test_no_attack_passes_under_pytest(sandbox, name):
-    log = attack(sandbox, name, PYTEST)
-    assert not log.passed
-    assert log.error_type
+@pytest.mark.parametrize("name", TARGETED)
+def test_an_attack_on_what_a_test_rests_on(sandbox, name):
+    own, test, error_type = TARGETED[name]
+    log = run_tests(sandbox, own if "def add" in own else own + WRONG, test, LIMITS)
+    assert (log.passed, log.error_type) == (False, error_type)
 
 
-@pytest.mark.parametrize("test", [TEST, PYTEST], ids=["plain", "pytest"])
+HONEST = "def add(a, b):\n    return a + b\n"
+
+
+@pytest.mark.parametrize("test", [TEST, ISCLOSE, ALL, RAISES, PARAMETERS, UNITTEST, TWO])
 def test_an_honest_solution_passes(sandbox, test):
-    log = run_tests(sandbox, "def add(a, b):\n    return a + b\n", test, LIMITS)
-    assert log.passed, log
-    assert len(log.tests) == (1 if test is TEST else 4)
+    assert run_tests(sandbox, HONEST, test, LIMITS).passed
 
 
 @pytest.mark.parametrize(
-    ("name", "test", "error_type"),
+    ("name", "error_type"),
     [
-        ("os._exit at load", TEST, "execution_error"),
-        ("writing to every file descriptor", TEST, "tampered"),
-        ("a recorder that never fails", TEST, "tampered"),
-        ("the real builtins", TEST, "tampered"),
-        ("no harness", TEST, "test_failure"),
-        ("pytest's items", PYTEST, "tampered"),
-        ("pytest.raises and approx", PYTEST, "tampered"),
-        ("math.isclose", PYTEST, "tampered"),
-        ("unittest", PYTEST, "tampered"),
-        ("an object that equals everything", TEST, "tampered"),
-        ("a conftest", PYTEST, "test_failure"),
-        ("another test file", PYTEST, "test_failure"),
+        ("os._exit at load", "execution_error"),
+        ("writing to every file descriptor", "tampered"),
+        ("a recorder that never fails", "tampered"),
+        ("no harness", "test_failure"),
+        ("an object that equals everything", "tampered"),
     ],
 )
-def test_what_is_said_of_it(sandbox, name, test, error_type):
-    assert attack(sandbox, name, test).error_type == error_type
+def test_what_is_said_of_it(sandbox, name, error_type):
+    assert attack(sandbox, name).error_type == error_type
+
+
+def test_the_parent_is_closed_to_the_solution(sandbox):
+    solution = """
+import os
+def add(a, b):
+    for place in ("fd/3", "fd/0", "mem", "environ"):
+        try:
+            open(f"/proc/{os.getppid()}/{place}", "rb").read(1)
+        except PermissionError:
+            continue
+        return place
+    return a + b
+"""
+    log = run_tests(sandbox, solution, TEST, LIMITS)
+    assert log.passed, log.checks
 
 
 def test_patching_by_the_tests_themselves_is_theirs(sandbox):
@@ -225,5 +277,8 @@ def test_ask_again():
 """
     solution = "import time\ndef ask():\n    time.sleep(60)\n    return int(input('n? '))\n"
     assert run_tests(sandbox, solution.replace("    time.sleep(60)\n", ""), test, LIMITS).passed
-    slow = test.replace('    with patch("builtins.input"', '    time.sleep = lambda s: None\n    with patch("builtins.input"')
+    slow = test.replace(
+        '    with patch("builtins.input"',
+        '    time.sleep = lambda s: None\n    with patch("builtins.input"',
+    )
     assert run_tests(sandbox, solution, slow, LIMITS).passed

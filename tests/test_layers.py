@@ -17,9 +17,10 @@ PACKAGE = ROOT / "text2grad"
 LEVELS = {
     "types, files and mathematics": """
         schema missing files human_eval code_blocks folding token_bytes tables borders charts
-        wording process_tree sandbox_process sandbox_inside sandbox_tiers sandbox sandbox_pool
-        sandboxed sandboxed.slices sandboxed.rewrite sandboxed.recorder sandboxed.guard
-        sandboxed.cases sandboxed.harness outcomes unit_tests ppo_math ppo_state""",
+        wording process_tree sandbox_process sandbox_inside sandbox_calls sandbox_tiers sandbox
+        sandbox_pool sandboxed sandboxed.slices sandboxed.rewrite sandboxed.values
+        sandboxed.recorder sandboxed.guard sandboxed.cases sandboxed.pytest_cases
+        sandboxed.harness outcomes harness_report unit_tests ppo_math ppo_state""",
     "flags and text": """
         config config.annotation config.checks config.evaluation config.launch config.policy
         config.reward_model config.testing config.training tasks tasks.kodcode tasks.slf5k
@@ -27,13 +28,14 @@ LEVELS = {
         word_grammar token_table targets target_formats records responses prompts chat
         text_metrics""",
     "faults of code": """
-        localisation localisation.edits localisation.kinds localisation.observations
-        localisation.ranking localisation.search localisation.spectrum
-        localisation.statement_edits localisation.syntax localisation.trials""",
+        localisation localisation.edits localisation.kinds localisation.loop_rules
+        localisation.meanings localisation.observations localisation.ranking localisation.search
+        localisation.spectrum localisation.statement_edits localisation.syntax
+        localisation.trials""",
     "figures and the report": """
         agreement alignment_health baselines pass_at_k quality reward_quality summary_quality
-        verdicts report_entries report_data report_pairs report_page report_view trends report_compare
-        report before_after gate""",
+        verdicts report_entries report_data report_pairs report_page report_view trends
+        report_compare report before_after gate""",
     "models": "attention pretrained models devices run_folder rollout decoding checkpoint policy",
     "judges": """
         chat_client resumable annotators annotators.clauses annotators.evidence annotators.execution

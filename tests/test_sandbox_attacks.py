@@ -24,12 +24,13 @@ from trees import ROOT
 
 from text2grad.sandbox import Limits, Sandbox
 from text2grad.sandbox_pool import Job, SandboxPool
-from text2grad.sandbox_tiers import tiers
+from text2grad.sandbox_tiers import Unshare, tiers
 
 LIMITS = Limits(wall_seconds=5, cpu_seconds=3, memory_mb=192, processes=16, file_mb=4, output_kb=16)
 LOOP_LIMITS = Limits(wall_seconds=1, cpu_seconds=1)
 # A killed run, and this machine under load.
 SLACK_SECONDS = 5
+ETC = ("/etc/hostname", "/etc/hosts", "/etc/shadow")
 
 
 def working(way):
@@ -254,7 +255,7 @@ def test_escape_by_links_and_dots(sandbox, tmp_path, word):
 
 def test_home_and_checkout_are_neither_read_nor_written(sandbox, word):
     places = [Path.home() / f".{word}", ROOT / word, Path("/etc") / word, Path("/usr") / word]
-    known = [ROOT / "README.md", Path(__file__), Path("/etc/hostname"), Path("/etc/hosts")]
+    known = [ROOT / "README.md", Path(__file__), *(Path(p) for p in ETC if os.access(p, os.R_OK))]
     try:
         assert attack(sandbox, ESCAPE, "a", *places).return_code == 0
         assert not [place for place in places if place.exists()]
@@ -399,6 +400,21 @@ def test_network_by_ipv4_ipv6_dns_and_unix_sockets(sandbox):
         assert not [server.getsockname() for server in servers if reached(server)]
     assert "resolved" not in finished.stdout
     assert socket.gethostname() not in finished.stdout.split()
+
+
+def test_no_way_to_more_rights(sandbox):
+    """Who may make a user namespace has every right inside it, and all of the kernel before it."""
+    source = """
+        import ctypes
+        status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+        kinds = ("Inh", "Prm", "Eff", "Bnd", "Amb")
+        print(*(int(status["Cap" + kind], 16) for kind in kinds), int(status["NoNewPrivs"]))
+        print(ctypes.CDLL(None).unshare(0x10000000))
+        """
+    rights, namespace = attack(sandbox, source).stdout.splitlines()
+    assert rights == "0 0 0 0 0 1"
+    if sandbox.how != Unshare(own_uid=True):
+        assert namespace == "-1"
 
 
 def test_signals_to_the_parent(sandbox):

@@ -26,6 +26,8 @@ every_shell = pytest.mark.parametrize("shell", SHELLS, ids=relative)
 # effect there and have no meaning here).
 PUBLISHED = {
     "dual_feedback_annotation_RM.py": "input_file output_file batch_size data_path",
+    "test_case.py": """train_samples target_total_size easy_samples medium_samples hard_samples
+        output_file""",
     "train_rm.py": "deepspeed local_rank",
     "1_merge_lora.py": "base_model lora_model save_dir merge_and_save gpu_ids",
     "2_infer.py": """model_path data_path dataset_path valid_dataset_file output_path output_file

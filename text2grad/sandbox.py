@@ -20,8 +20,10 @@ The first two contain:
   hold for each process; all of them together are watched from outside every tenth of a second;
 - survivors: when the command ends or is killed, the kernel kills its whole process namespace, also
   what has left its session or its parent, before `run` returns;
-- rights: no capability, no way to one through set-user-id programs. Started by root, each run gets
-  a user id of its own, which owns nothing on the machine.
+- rights: no capability, no way to one through set-user-id programs, nor through a user namespace
+  of its own (but in the tier `unshare` started by root). Started by root, each run gets a user id
+  of its own, which owns nothing on the machine. With `bubblewrap` the kernel refuses calls that
+  reach other processes' memory, kernel keys, and those best known for faults.
 
 Not contained:
 

@@ -17,6 +17,7 @@ from text2grad.schema import UserError
 
 WORK = "/tmp/work"
 BIN = "/sandbox/bin"
+CONFIG = "/sandbox/pyvenv.cfg"
 SITE_PACKAGES = "/sandbox/site-packages"
 # The system's programs and libraries, and what the loader and its links need of /etc.
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
@@ -64,6 +65,23 @@ def links(python: Interpreter) -> dict[str, str]:
     """Symbolic links inside and where they lead: the system's own, and `python`."""
     system = {path: os.readlink(path) for path in SYSTEM if os.path.islink(path)}
     return system | {f"{BIN}/{name}": python.program for name in ("python", "python3")}
+
+
+def virtual_environment(python: Interpreter) -> bytes:
+    """What makes the interpreter ignore the packages beside it, as the project's own does.
+
+    The project's packages are found by PYTHONPATH, where no .pth file runs code at every start.
+    """
+    home = str(Path(python.program).parent)
+    return f"home = {home}\ninclude-system-site-packages = false\n".encode()
+
+
+def own_files(python: Interpreter, uid: int) -> dict[str, bytes]:
+    """Files that are made for the sandbox, by their path inside."""
+    found = {"/etc/passwd": f"sandbox:x:{uid}:{uid}::{WORK}:/bin/sh\n".encode()}
+    if python.site_packages:
+        found[CONFIG] = virtual_environment(python)
+    return found
 
 
 def environment(python: Interpreter, folder: str = "/tmp", bin_folder: str = BIN) -> dict[str, str]:

@@ -6,11 +6,12 @@ import base64
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -79,11 +80,16 @@ def content_key(*parts: str | bytes) -> str:
 
 
 def job_key(job: Job, sandbox: Sandbox) -> str:
-    """Hash of all that decides a job's result: tier, limits, command, standard input, files."""
+    """Hash of what decides a job's result, but not of the site-packages.
+
+    These are tier, limits, command, standard input, files, the interpreter's version, and which
+    fields a result has.
+    """
+    made_by = f"{sys.version} {[field.name for field in fields(Finished)]}"
     files = [part for name in sorted(job.files) for part in (name, job.files[name])]
     limits = json.dumps(asdict(job.limits), sort_keys=True)
     count = str(len(job.command))
-    return content_key(sandbox.tier, limits, count, *job.command, job.stdin, *files)
+    return content_key(made_by, sandbox.tier, limits, count, *job.command, job.stdin, *files)
 
 
 class SandboxPool:

@@ -28,7 +28,6 @@ READ_BYTES = 1 << 16
 FIRST_FREE_FD = 200
 # Programs of the sandbox itself among the processes that are counted.
 OWN_PROCESSES = 4
-CPU_CODES = (128 + signal.SIGXCPU, 128 + signal.SIGKILL)
 
 
 @dataclass(frozen=True)
@@ -281,13 +280,18 @@ class _Run:
             return ""
         return "memory" if sum(map(proportional_bytes, tree)) > limit_bytes else ""
 
+    def _used_its_cpu_time(self) -> bool:
+        """Whether the kernel's signal for that ended it, or the kill that follows if it is deaf."""
+        deaf = self.code == 128 + signal.SIGKILL and self.cpu_seconds >= self.limits.cpu_seconds
+        return deaf or self.code == 128 + signal.SIGXCPU
+
     def _result(self, limit: Limit, ended: float) -> Ended:
         stdout, stderr, report = (capture.value() for capture in self.captures)
         if self.began is None:
             lines = stderr.decode(errors="replace").strip().splitlines()
             reason = lines[-1] if lines else f"nothing started, status {self.code}"
             raise UserError(f"the sandbox could not start a program: {reason}")
-        if not limit and self.code in CPU_CODES and self.cpu_seconds >= self.limits.cpu_seconds:
+        if not limit and self._used_its_cpu_time():
             limit = "cpu time"
         code = None if limit else self.code
         return Ended(code, stdout, stderr, report[len(STARTED) :], limit, ended - self.began)

@@ -8,10 +8,11 @@ from types import ModuleType
 from typing import Any
 
 # Standard modules whose functions tests compare with; loaded early so that they can be watched.
-WATCHED = frozenset(
-    "math cmath operator itertools functools collections re json random string datetime time "
-    "decimal fractions statistics copy types typing contextlib unittest io".split()
-)
+WATCHED = {
+    *("math", "cmath", "operator", "itertools", "functools", "collections", "re", "json", "random"),
+    *("string", "datetime", "time", "decimal", "fractions", "statistics", "copy", "types", "io"),
+    *("typing", "contextlib", "unittest"),
+}
 _PREFIXES = ("_pytest", "pytest", "unittest", "pluggy")
 
 

@@ -10,6 +10,7 @@ saw to file descriptor 3, led by the job's own secret.
 from __future__ import annotations
 
 import ast
+import contextlib
 import ctypes
 import faulthandler
 import json
@@ -18,17 +19,19 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable
 from types import ModuleType
 
-from text2grad.sandboxed.cases import run_functions, run_pytest
+from text2grad.sandboxed.cases import run_functions
 from text2grad.sandboxed.guard import WATCHED, Guard, lend_builtins
-from text2grad.sandboxed.recorder import OutOfTime, Recorder, Sender, TimeLimit, text_of, trace_lines
+from text2grad.sandboxed.recorder import OutOfTime, Recorder, Sender, TimeLimit
 from text2grad.sandboxed.rewrite import TestFile, mark_lines
+from text2grad.sandboxed.values import text_of
 
 REPORT = 3
 MAX_RECORD_BYTES = 4 << 20
 MAX_TRACE_BYTES = 8000
-MAX_MARKED_CHARS = 200_000  # beyond it the marks cost seconds
+MAX_MARKED_CHARS = 200_000  # beyond it the syntax tree costs seconds
 POLL_SECONDS = 0.05
 PR_SET_DUMPABLE = 4
 _exit = os._exit
@@ -42,24 +45,18 @@ def main() -> None:
     sys.path.extend(_package_folders())
     # No other process of this user may read this one's memory or open its files through /proc.
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-    folder = os.getcwd()
-    names = {"test": f"{folder}/test_solution.py", "solution": f"{folder}/solution.py"}
-    _write_source(names["test"], job["test"])
     try:
-        tests = TestFile(job["test"] + job["canary"], names["test"])
+        suite = Suite(job)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         _report(job["secret"], {"test_error": f"{type(error).__name__}: {error}"})
         return
-    own = [name for name in tests.tests if name != job["canary_name"]]
-    steps = [[step.line, step.source, step.is_check] for step in tests.steps]
+    steps = [[step.line, step.source, step.is_check] for step in suite.tests.steps]
+    own = [name for name in suite.tests.tests if name != job["canary_name"]]
     _report(job["secret"], {"tests": own, "steps": steps})
-    preload(tests)
-    guard = Guard(tests.imports, tests.assigned)
     for name in [name for name in sys.modules if name.startswith("text2grad")]:
         del sys.modules[name]
     for number, solution in enumerate(job["solutions"]):
-        seen = run_apart(solution, tests, guard, names, job)
-        _report(job["secret"], {"number": number, **seen})
+        _report(job["secret"], {"number": number, **run_apart(solution, suite)})
 
 
 def _package_folders() -> list[str]:
@@ -79,17 +76,31 @@ def _write_source(path: str, source: str) -> None:
         out.write(source)
 
 
-def preload(tests: TestFile) -> None:
-    """Import what the test file relies on, before any tested code can put itself in its place."""
-    wanted = {name for name in tests.imports & WATCHED if name not in sys.modules}
-    if not tests.is_plain or "pytest" in tests.imports:
-        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-        wanted.add("pytest")
-    for name in sorted(wanted):
-        __import__(name)
+class Suite:
+    """What all solutions of a job share, made before any of them is loaded."""
+
+    def __init__(self, job: dict) -> None:
+        folder = os.getcwd()
+        self.test_path, self.solution_path = f"{folder}/test_solution.py", f"{folder}/solution.py"
+        self.coverage, self.quiet = job["coverage"], job["quiet"]
+        self.wall_seconds, self.cpu_seconds = job["wall_seconds"], job["cpu_seconds"]
+        _write_source(self.test_path, job["test"])
+        self.tests = tests = TestFile(job["test"] + job["canary"], self.test_path)
+        self.run: Callable = run_functions
+        if not tests.is_plain or "pytest" in tests.imports:
+            os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+            __import__("pytest")
+        if not tests.is_plain:
+            from text2grad.sandboxed.pytest_cases import run_pytest
+
+            self.run = run_pytest
+        # A file that a solution writes beside the tests cannot take the place of these.
+        for name in sorted(tests.imports & WATCHED):
+            __import__(name)
+        self.guard = Guard(tests.imports, tests.assigned)
 
 
-def run_apart(solution: str, tests: TestFile, guard: Guard, names: dict, job: dict) -> dict:
+def run_apart(solution: str, suite: Suite) -> dict:
     """Run one solution in a fork; what it sent, and how it ended."""
     started = time.monotonic()
     secret = os.urandom(16).hex()
@@ -100,25 +111,25 @@ def run_apart(solution: str, tests: TestFile, guard: Guard, names: dict, job: di
     if child == 0:
         os.close(ours)
         os.close(REPORT)
-        _run_and_exit(solution, tests, guard, names, job, Sender(theirs, secret), trace)
+        _run_and_exit(solution, suite, Sender(theirs, secret), trace)
     os.close(theirs)
     try:
-        received, finished = _listen(ours, child, secret, started + job["wall_seconds"])
+        received, status = _listen(ours, child, secret, started + suite.wall_seconds)
     finally:
         _kill_group(child)
     os.close(ours)
     seconds = time.monotonic() - started
-    status = finished if finished is not None else os.waitpid(child, 0)[1]
+    if status is None:
+        status = os.waitpid(child, 0)[1]
     lines = [line for line in received.split(b"\n") if line]
     mark = secret.encode() + b" "
-    records = [json.loads(line[len(mark) :]) for line in lines if line.startswith(mark)]
     dump = os.pread(trace, MAX_TRACE_BYTES, 0).decode(errors="replace")
     os.close(trace)
     return {
-        "records": records,
+        "records": [json.loads(line[len(mark) :]) for line in lines if line.startswith(mark)],
         "forged": sum(not line.startswith(mark) for line in lines),
         "exit": os.waitstatus_to_exitcode(status),
-        "late": seconds >= job["wall_seconds"],
+        "late": seconds >= suite.wall_seconds,
         "trace": dump,
         "seconds": round(seconds, 3),
     }
@@ -137,7 +148,7 @@ def _listen(pipe: int, child: int, secret: str, ends: float) -> tuple[bytes, int
                 break
         elif status is not None:
             break  # it is gone, and a child of its own keeps the pipe open
-        elif status is None:
+        else:
             gone, code = os.waitpid(child, os.WNOHANG)
             status = code if gone else None
     return bytes(received[: received.rfind(b"\n") + 1]), status
@@ -151,74 +162,56 @@ def _kill_group(child: int) -> None:
             continue  # not yet a group, or all gone
 
 
-def _run_and_exit(
-    solution: str,
-    tests: TestFile,
-    guard: Guard,
-    names: dict,
-    job: dict,
-    send: Sender,
-    trace: int,
-) -> None:
+def _run_and_exit(solution: str, suite: Suite, send: Sender, trace: int) -> None:
     """The child: it never returns, and runs no exit handler of the tested code."""
     try:
         os.setsid()
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
-        if job["quiet"]:
+        if suite.quiet:
             with open(os.devnull, "wb") as nothing:
                 os.dup2(nothing.fileno(), 1)
                 os.dup2(nothing.fileno(), 2)
         faulthandler.enable(file=trace)
-        faulthandler.dump_traceback_later(0.9 * job["wall_seconds"], file=trace)
-        run_child(solution, tests, guard, names, job, send)
-    except OutOfTime:
-        send({"kind": "final", "changes": []})
-    except BaseException as error:  # noqa: BLE001 - the harness's own failure must be seen
+        faulthandler.dump_traceback_later(0.9 * suite.wall_seconds, file=trace)
+        signal.signal(signal.SIGPROF, _on_time_limit)
+        with contextlib.suppress(OutOfTime):
+            run_child(solution, suite, send)
+        send({"kind": "final", "changes": suite.guard.changes()})
+        sys.stdout.flush()
+    except BaseException as error:  # the harness's own failure must be seen
         send({"kind": "broken", "what": f"{type(error).__name__}: {error}"})
     finally:
         _exit(0)
 
 
-def run_child(
-    solution: str, tests: TestFile, guard: Guard, names: dict, job: dict, send: Sender
-) -> None:
-    """Load a solution and the test file, run the tests, report whether all is in its place."""
-    import resource
-
-    seconds = job["cpu_seconds"]
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGPROF, _on_time_limit)
-    _write_source(names["solution"], solution)
+def run_child(solution: str, suite: Suite, send: Sender) -> None:
+    """Load a solution and the test file and run the tests."""
+    _write_source(suite.solution_path, solution)
     try:
-        tree = ast.parse(solution, names["solution"])
-        spans = mark_lines(tree) if job["coverage"] and len(solution) < MAX_MARKED_CHARS else []
-        code = compile(tree, names["solution"], "exec", dont_inherit=True)
+        code, ends = solution, {}
+        if suite.coverage and len(solution) < MAX_MARKED_CHARS:
+            code = ast.parse(solution, suite.solution_path)
+            ends = dict(mark_lines(code))
+        code = compile(code, suite.solution_path, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
         message = f"{type(error).__name__}: {getattr(error, 'msg', None) or error}"
-        send({"kind": "syntax_error", "message": message, "line": line})
-        return send({"kind": "final", "changes": []})
-    marks = bytearray(max((line for line, _ in spans), default=0) + 1)
-    ends = dict(spans)
-    recorder = Recorder(tests.steps, marks, ends, names["solution"], send, seconds)
+        return send({"kind": "syntax_error", "message": message, "line": line})
+    tests = suite.tests
+    marks = bytearray(max(ends, default=0) + 1)
+    recorder = Recorder(tests.steps, marks, ends, suite.solution_path, send, suite.cpu_seconds)
     module, test_module = ModuleType("solution"), ModuleType("test_solution")
     sys.modules.update(solution=module, test_solution=test_module)
     sys.path.append(os.getcwd())
-    real = sys.modules["builtins"]
-    lent = lend_builtins()
-    vars(module).update({"__builtins__": lent, "__file__": names["solution"], "@cov": marks})
-    if not _load(module, code, "solution", names, recorder):
+    real, lent = sys.modules["builtins"], lend_builtins()
+    given = {"__builtins__": lent, "__file__": suite.solution_path, "@cov": marks}
+    if not _load(module, given, code, recorder):
         return None
     given = {} if "solution" in tests.imports else _names_of(module)
-    vars(test_module).update({**given, "__builtins__": real, "__file__": names["test"]})
-    vars(test_module)["@t"] = recorder
-    if not _load(test_module, tests.code, "test", names, recorder):
+    given |= {"__builtins__": real, "__file__": suite.test_path, "@t": recorder}
+    if not _load(test_module, given, tests.code, recorder):
         return None
-    if tests.is_plain:
-        run_functions(test_module, tests.tests, recorder)
-    else:
-        run_pytest(test_module, names["test"], recorder)
-    return send({"kind": "final", "changes": guard.changes()})
+    return suite.run(test_module, tests.tests, recorder)
 
 
 def _on_time_limit(number: int, frame: object) -> None:
@@ -230,29 +223,28 @@ def _on_time_limit(number: int, frame: object) -> None:
 
 
 def _names_of(module: ModuleType) -> dict:
-    return {name: value for name, value in vars(module).items() if not name.startswith("__")}
+    return {name: value for name, value in vars(module).items() if name[:2] != "__"}
 
 
-def _load(module: ModuleType, code: object, what: str, names: dict, recorder: Recorder) -> bool:
+def _load(module: ModuleType, given: dict, code: object, recorder: Recorder) -> bool:
     """Execute a module's code; False if it failed, and then that is reported."""
+    vars(module).update(given)
     try:
         recorder.arm()
         exec(code, vars(module))
         recorder.disarm()
         return True
-    except BaseException as error:  # noqa: BLE001 - whatever the tested code raises is an outcome
+    except BaseException as error:
         recorder.disarm()
-        missing = error.name if isinstance(error, ModuleNotFoundError) else None
         recorder.send(
             {
                 "kind": "load_error",
-                "what": what,
+                "what": module.__name__,
                 "error_type": type(error).__name__,
                 "message": text_of(error),
-                "missing": missing,
+                "missing": error.name if isinstance(error, ModuleNotFoundError) else None,
                 "is_import": isinstance(error, ImportError),
-                "lines": trace_lines(error.__traceback__, names["solution"]),
+                "lines": recorder.error_lines(error),
             }
         )
-        recorder.send({"kind": "final", "changes": []})
         return False

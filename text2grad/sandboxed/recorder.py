@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json.encoder
 import os
-import reprlib
 import signal
 import sys
 import time
 from collections.abc import Callable
 
-MAX_VALUE_CHARS = 400
-MAX_MESSAGE_CHARS = 600
-MAX_TRACE_LINES = 20
+from text2grad.sandboxed.values import show, text_of, trace_lines
+
 MAX_RUNS_WITH_COVERAGE = 1000
 MAX_TIME_LIMITS = 3
 # Share of the time left that one check may take, so that others still run after an endless one.
@@ -25,9 +23,6 @@ _encode = json.encoder.c_make_encoder(
 )
 _write, _fstat, _clock, _set_timer = os.write, os.fstat, time.process_time, signal.setitimer
 _exception, _timer = sys.exc_info, signal.ITIMER_PROF
-_brief = reprlib.Repr()
-_brief.maxlist = _brief.maxtuple = _brief.maxdict = _brief.maxset = 40
-_brief.maxstring = _brief.maxother = MAX_VALUE_CHARS
 # a refusal to go on by the test itself, not a failure
 _SKIPS = ("Skipped", "SkipTest", "XFailed")
 
@@ -44,6 +39,7 @@ class Sender:
         self.inode = _fstat(pipe).st_ino
 
     def __call__(self, record: dict) -> None:
+        """Write one record."""
         line = self.secret + "".join(_encode(record, 0)).encode() + b"\n"
         if _fstat(self.pipe).st_ino != self.inode:
             return  # another file was put in the pipe's place: the secret is not written to it
@@ -107,7 +103,7 @@ class Recorder:
         outcome = "passed"
         try:
             function()
-        except BaseException:  # noqa: BLE001 - whatever the tested code raises is an outcome
+        except BaseException:
             outcome = self.body_raised()
         self.end_test("failed" if self.failed_steps else outcome)
 
@@ -115,7 +111,7 @@ class Recorder:
         """The error under way left the test function; returns the test's outcome."""
         kind, error, trace = _exception()
         if kind is OutOfTime:
-            raise  # noqa: PLE0704 - called from the handler
+            raise  # the error under way
         self.depth = 0
         lines = trace_lines(trace, self.solution)
         if kind.__name__ in _SKIPS and not lines:
@@ -163,7 +159,7 @@ class Recorder:
             if code is not None and code.co_filename == self.solution:
                 try:
                     fooled = (side == _Nothing()) is True
-                except Exception:  # noqa: BLE001 - an honest __eq__ may not know the type
+                except Exception:
                     fooled = False
                 if fooled:
                     self.send({"kind": "tampered", "what": "an object that equals everything"})
@@ -182,16 +178,16 @@ class Recorder:
     def raised(self, number: int) -> None:
         """An error left a check's statement."""
         if self.depth > 1:
-            raise  # noqa: PLE0704 - called from the handler
+            raise
         kind, error, trace = _exception()
         lines = trace_lines(trace, self.solution)
         if kind.__name__ in _SKIPS and not lines:
-            raise  # noqa: PLE0704
+            raise
         self.outcome = False
         expected = actual = None
-        if self.kept and isinstance(error, AssertionError):
-            if self.kept[3] is None or self.kept[3] is error:
-                expected, actual = self._sides(*self.kept[:3])
+        own = self.kept and (self.kept[3] is None or self.kept[3] is error)
+        if own and isinstance(error, AssertionError):
+            expected, actual = self._sides(*self.kept[:3])
         self._record(number, False, kind.__name__, text_of(error), expected, actual, lines)
 
     # --- time -----------------------------------------------------------------------------------
@@ -302,40 +298,3 @@ class OutOfTime(BaseException):
 
 class _Nothing:
     """Equal to nothing but itself."""
-
-
-def trace_lines(trace: object, filename: str) -> list[int]:
-    """Lines of a file in a traceback, each once, innermost last."""
-    lines: list[int] = []
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == filename:
-            line = trace.tb_lineno
-            if line in lines:
-                lines.remove(line)
-            lines.append(line)
-        trace = trace.tb_next
-    return lines[-MAX_TRACE_LINES:]
-
-
-def show(value: object) -> str:
-    """A bounded repr, whatever the object's own does."""
-    try:
-        is_long = isinstance(value, (list, tuple, dict, set, str, bytes)) and len(value) > 200
-        text = _brief.repr(value) if is_long else repr(value)
-        text = str.__str__(text)
-    except Exception as error:  # noqa: BLE001 - a repr may raise anything
-        text = f"<{type(value).__name__}, whose repr raises {type(error).__name__}>"
-    return _cut(text, MAX_VALUE_CHARS)
-
-
-def text_of(error: object) -> str:
-    """The bounded text of an error or message, whatever its own `__str__` does."""
-    try:
-        text = str.__str__(str(error))
-    except Exception as other:  # noqa: BLE001 - a __str__ may raise anything
-        text = f"<no text: {type(other).__name__}>"
-    return _cut(text, MAX_MESSAGE_CHARS)
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 3] + "..."

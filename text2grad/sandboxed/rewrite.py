@@ -180,7 +180,7 @@ def _split_assert(node: ast.Assert, step: Step) -> list[ast.stmt]:
 def _split_call(node: ast.Expr, step: Step) -> list[ast.stmt]:
     """`self.assertEqual(a, b)` with a and b kept."""
     call = node.value
-    first, second = (call.args + [None, None])[:2]
+    first, second = [*call.args, None, None][:2]
     if first is None or second is None or any(isinstance(a, ast.Starred) for a in (first, second)):
         return [node]
     step.operator = "==" if "Equal" in call.func.attr and "Not" not in call.func.attr else ""
