@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import ast
 import copy
-import gzip
-import importlib.metadata
-import json
 import random
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+
+from text2grad.human_eval import human_eval_rows
 
 KINDS = ("operator", "constant", "condition", "off by one", "return", "missing line")
 _ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod)
@@ -61,24 +59,15 @@ class Mutant:
 
 
 def read_problems() -> list[Problem]:
-    """The 164 problems, from the data file of the package `human-eval`; none of its code runs."""
-    package = importlib.metadata.distribution("human-eval")
-    path = next(file for file in package.files or () if file.name == "HumanEval.jsonl.gz")
-    with gzip.open(package.locate_file(path), "rt", encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
-    problems = []
-    for row in rows:
-        name = row["entry_point"]
-        solution = ast.unparse(ast.parse(row["prompt"] + row["canonical_solution"])) + "\n"
-        test = re.sub(
-            r"^def check\(candidate\):",
-            f"def test_{name}(candidate={name}):",
+    """The 164 problems, one statement a line; nothing of the package `human-eval` is run."""
+    return [
+        Problem(
+            int(row["id"].rpartition("/")[2]),
+            ast.unparse(ast.parse(row["solution"])) + "\n",
             row["test"],
-            flags=re.M,
         )
-        imports = f"from solution import *\nfrom solution import {name}\n"
-        problems.append(Problem(int(row["task_id"].split("/")[1]), solution, imports + test))
-    return problems
+        for row in human_eval_rows("test")
+    ]
 
 
 def plant_faults(problem: Problem, seed: int) -> list[Mutant]:

@@ -22,10 +22,11 @@ LEVELS = {
         sandboxed.recorder sandboxed.guard sandboxed.cases sandboxed.pytest_cases
         sandboxed.harness outcomes harness_report unit_tests ppo_math ppo_state""",
     "flags and text": """
-        config config.annotation config.checks config.evaluation config.launch config.policy
-        config.reward_model config.testing config.training tasks tasks.kodcode tasks.slf5k
-        tasks.spec locate word_scores replies parsing alignment places critique_grammar grammar
-        word_grammar token_table targets target_formats records responses prompts chat
+        config config.annotation config.checks config.evaluation config.execution config.launch
+        config.policy config.reward_model config.testing config.training tasks tasks.kodcode
+        tasks.slf5k tasks.spec locate word_scores replies parsing alignment places
+        critique_grammar grammar word_grammar token_table targets target_formats records
+        responses prompts chat
         text_metrics""",
     "faults of code": """
         localisation localisation.edits localisation.kinds localisation.loop_rules
@@ -39,10 +40,9 @@ LEVELS = {
     "models": "attention pretrained models devices run_folder rollout decoding checkpoint policy",
     "judges": """
         chat_client resumable annotators annotators.clauses annotators.evidence annotators.execution
-        annotators.execution_wording annotators.human
-        annotators.lexicon
-        annotators.openai_server annotators.reference annotators.reward_model annotators.signals
-        annotators.verdict annotators.word_lists annotators.wording""",
+        annotators.execution_case annotators.execution_wording annotators.human
+        annotators.lexicon annotators.openai_server annotators.reference annotators.reward_model
+        annotators.signals annotators.verdict annotators.word_lists annotators.wording""",
     "parts of a stage": """
         scoring update step_log supervised model_metrics solutions response_scores watch
         run_checkpoints""",

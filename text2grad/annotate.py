@@ -90,7 +90,7 @@ def collect_answers(
         lambda place, answer: _to_row(records[place], answer),
         _from_row,
         args.retry_failed,
-        f"annotating ({args.annotator_model if args.annotator == 'openai' else args.annotator})",
+        f"annotating ({annotator.provenance().get('model', args.annotator)})",
         "record",
     )
 
@@ -127,7 +127,7 @@ def _to_row(record: Record, answer: Answer) -> Row:
     return {
         "id": record.id,
         "critique": answer.critique,
-        "spans": [[span.text, span.label] for span in answer.spans],
+        "spans": [[span.text, span.label, span.start, span.end] for span in answer.spans],
         "reasoning": answer.reasoning,
         "repair": answer.repair,
     }
@@ -136,5 +136,5 @@ def _to_row(record: Record, answer: Answer) -> Row:
 def _from_row(row: Mapping[str, Any]) -> Answer:
     if "reason" in row:
         return Unparseable(row["reason"], row["raw"])
-    spans = tuple(Span(text, label) for text, label in row["spans"])
+    spans = tuple(Span(*parts) for parts in row["spans"])
     return Feedback(row["critique"], spans, row["reasoning"], row["repair"])

@@ -103,9 +103,11 @@ def build_critic(args: PolicyConfig, task: TaskSpec) -> Any:
 
         return ReferenceAnnotator(task)
     if args.feedback_source == "execution":
-        from text2grad.annotators import execution_annotator
+        from text2grad.annotators.execution import ExecutionAnnotator
+        from text2grad.sandbox import find_sandbox
 
-        return execution_annotator(task, args)
+        sandbox = find_sandbox(args.unsafe_local_execution)
+        return ExecutionAnnotator(task, sandbox, args, "--feedback_source")
     from text2grad.annotators.reward_model import RewardModelAnnotator
 
     return RewardModelAnnotator(

@@ -66,8 +66,9 @@ _SUSPECTED = (
     "Line {line}, `{quote}`, is the most suspicious{why}.",
 )
 _ALSO = (
-    "Line {line}, `{quote}`, is doubtful too.",
-    "Also look at line {line}, `{quote}`.",
+    "Also doubtful: {places}.",
+    "Also look at {places}.",
+    "Less likely, but possible: {places}.",
 )
 _UNRUN = (
     "No check runs line {line}, `{quote}`.",
@@ -116,17 +117,17 @@ class Critique:
         self._most = most
         self._text = ""
 
-    def say(self, variants: Sequence[str], **slots: object) -> None:
-        """Add one sentence if it still fits."""
+    def say(self, variants: Sequence[str], **slots: object) -> bool:
+        """Add one sentence if it still fits, and tell whether it did."""
         wording = variants[self._bytes[self._used % len(self._bytes)] % len(variants)]
         self._used += 1
         sentence = wording.format(**slots)
         sentence = sentence[:1].upper() + sentence[1:]
         text = f"{self._text} {sentence}".strip()
-        if not self._text:
-            self._text = clip(text, self._most)
-        elif len(text) <= self._most:
-            self._text = text
+        if self._text and len(text) > self._most:
+            return False
+        self._text = clip(text, self._most)
+        return True
 
     @property
     def text(self) -> str:
@@ -184,18 +185,19 @@ def say_check(critique: Critique, source: Source, check: CheckOutcome) -> None:
 
 def say_suspects(critique: Critique, source: Source, found: Localisation) -> None:
     """Where the fault is suspected, and why."""
+    others = []
     for place, suspect in enumerate(found.suspects):
         slots = {"line": suspect.statement.first, "quote": quote(source, suspect.statement)}
         mended = outcome(suspect, found)
         if mended and suspect.trial.edit.statement is suspect.statement:
-            is_gap = suspect.trial.edit.start == suspect.trial.edit.end
-            is_new_line = is_gap and "\n" in suspect.trial.edit.text
-            wordings = _GAP if is_new_line else _MENDED
+            wordings = _GAP if suspect.trial.edit.is_new_line else _MENDED
             critique.say(wordings, note=suspect.trial.edit.note, outcome=mended, **slots)
         elif place:
-            critique.say(_ALSO, **slots)
+            others.append("line {line}, `{quote}`".format(**slots))
         else:
             critique.say(_SUSPECTED, why=reason(suspect, found), **slots)
+    while others and not critique.say(_ALSO, places="; ".join(others)):
+        others.pop()
 
 
 def outcome(suspect: Suspect, found: Localisation) -> str:

@@ -13,6 +13,7 @@ from text2grad.localisation.meanings import (
     ORDER,
     SIBLINGS,
     SYMBOL,
+    constants,
     other_operators,
 )
 from text2grad.localisation.syntax import LOOPS, Source, Statement, local_names
@@ -46,6 +47,11 @@ class Edit:
     plausibility: float
     other: Statement | None = None
 
+    @property
+    def is_new_line(self) -> bool:
+        """Whether it puts in a statement and changes none."""
+        return self.start == self.end and "\n" in self.text
+
     def apply(self, text: str) -> str:
         """The changed text."""
         return text[: self.start] + self.text + text[self.end :]
@@ -76,8 +82,8 @@ class _Finder:
         self.source, self.statement = source, statement
         parameters, bound = local_names(source, statement.function)
         self.names = [*parameters, *bound]
-        self.strings = _constants(source, str)
-        self.numbers = _constants(source, int)
+        self.strings = constants(source, str)
+        self.numbers = constants(source, int)
 
     def changes(self, node: ast.AST) -> Iterator[Change]:
         find = getattr(self, f"_{type(node).__name__.lower()}", None)
@@ -300,17 +306,6 @@ def _walk_expressions(node: ast.AST) -> Iterator[ast.AST]:
         is_statement = isinstance(child, (ast.stmt, ast.ExceptHandler, ast.match_case))
         if not is_statement and not isinstance(child, (ast.JoinedStr, ast.arguments)):
             yield from _walk_expressions(child)
-
-
-def _constants(source: Source, kind: type) -> list:
-    """The short constants of the solution: a wrong one is often another one of them."""
-    values = [
-        node.value
-        for statement in source.statements
-        for node in statement.own_nodes
-        if isinstance(node, ast.Constant) and type(node.value) is kind
-    ]
-    return [value for value in dict.fromkeys(values) if len(str(value)) <= 20][:6]
 
 
 def _short(text: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 from typing import Literal
 
-from text2grad.localisation.syntax import FUNCTIONS, SCOPES
+from text2grad.localisation.syntax import FUNCTIONS, SCOPES, bound_names
 
 Kind = Literal["int", "float", "str", "bool", "list", "tuple", "set", "dict", ""]
 
@@ -170,14 +170,23 @@ class Function:
         kind = self.kind(node.operand)
         return kind if kind in ("int", "float") else ""
 
-    def is_changed(self, name: str, within: ast.AST) -> bool:
-        """Whether a name may be rebound, or its object changed or handed on, inside a node."""
-        for node in ast.walk(within):
-            if not (isinstance(node, ast.Name) and node.id == name):
-                continue
-            if not isinstance(node.ctx, ast.Load) or not self.only_looks(node):
-                return True
-        return False
+    def is_constant(self, name: str, within: ast.AST) -> bool:
+        """Whether nothing inside a node can rebind a name or change its object.
+
+        The object may have been built with its own methods elsewhere in the function, but must have
+        no second name through which it could change.
+        """
+        inside = set(ast.walk(within))
+        if any(store in inside for store in self.stores.get(name, ())):
+            return False
+        for load in self.loads.get(name, ()):
+            parent = self.parents[load]
+            is_method = isinstance(parent, ast.Attribute) and load not in inside
+            if not (self.only_looks(load) or is_method or isinstance(parent, ast.Return)):
+                return False
+        # Two parameters may be one object.
+        changed = set(bound_names(inside)) & self.parameters
+        return not (changed and name in self.parameters)
 
     def only_looks(self, load: ast.Name) -> bool:
         """Whether this reading of a name neither changes its object nor gives it another name."""

@@ -51,7 +51,7 @@ def _holds_hashable(function: Function, items: ast.Name) -> bool:
             name not in function.stores
             and function.kind(items) == "list"
             and function.item_kind(items) in HASHABLE
-            and not function.is_changed(name, function.node)
+            and function.is_constant(name, function.node)
         )
     if function.kind(items) != "list" or len(function.stores[name]) != 1:
         return False
@@ -102,7 +102,7 @@ def index_only_loop(function: Function) -> Found:
         loads = function.loads.get(index, [])
         inside = {n for part in loop.body for n in ast.walk(part)}
         only_index = all(load in inside and _is_item(function, load, items.id) for load in loads)
-        changed = any(function.is_changed(items.id, part) for part in loop.body)
+        changed = not function.is_constant(items.id, loop)
         if loads and only_index and not changed and len(function.stores[index]) == 1:
             yield (
                 loop,
@@ -143,7 +143,7 @@ def repeated_work(function: Function) -> Found:
                 continue
             name = node.args[0]
             known = function.kind(name) in ("list", "tuple")
-            same = not function.is_changed(name.id, loop)
+            same = function.is_constant(name.id, loop)
             if known and same and _cannot_fail(function, node) and _is_read_only(function, node):
                 yield (
                     node,

@@ -1,8 +1,10 @@
-"""What may have been meant by an operator or a name."""
+"""What may have been meant by an operator, a name or a constant."""
 
 from __future__ import annotations
 
 import ast
+
+from text2grad.localisation.syntax import Source
 
 _ARITHMETIC = ("+", "-", "*", "/", "//", "%", "**")
 _NEAR_OPERATORS = {
@@ -50,3 +52,14 @@ def other_operators(symbol: str) -> list[tuple[str, float]]:
     near = tuple(_NEAR_OPERATORS[symbol])
     far = [other for other in _ARITHMETIC if other != symbol and other not in near]
     return [(other, 1.0) for other in near] + [(other, 0.85) for other in far]
+
+
+def constants(source: Source, kind: type) -> list:
+    """The short constants of the solution: a wrong one is often another one of them."""
+    values = [
+        node.value
+        for statement in source.statements
+        for node in statement.own_nodes
+        if isinstance(node, ast.Constant) and type(node.value) is kind
+    ]
+    return [value for value in dict.fromkeys(values) if len(str(value)) <= 20][:6]

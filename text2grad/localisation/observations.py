@@ -7,6 +7,7 @@ function does not tell, it is silent.
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -89,11 +90,18 @@ def _unused_variable(function: Function) -> Found:
     for name, stores in function.stores.items():
         if name in function.loads or name in function.declared or name.startswith("_"):
             continue
-        for store in stores:
-            parent = function.parents[store]
-            is_plain = isinstance(parent, ast.Assign) and parent.targets == [store]
-            if is_plain and _is_inert(parent.value):
-                yield parent, f"`{name}` is given a value that is never used"
+        parents = [function.parents[store] for store in stores]
+        plain = (
+            isinstance(p, ast.Assign) and p.targets == [s]
+            for p, s in zip(parents, stores, strict=True)
+        )
+        if all(plain) and all(_is_inert(parent.value) for parent in parents):
+            yield from ((p, f"`{name}` is given a value that is never used") for p in parents)
+
+
+def _gives_one_name(node: ast.AST) -> bool:
+    is_single = isinstance(node, ast.Assign) and len(node.targets) == 1
+    return is_single and isinstance(node.targets[0], ast.Name)
 
 
 def _is_inert(value: ast.AST) -> bool:
@@ -187,7 +195,7 @@ def _unused_imports(tree: ast.Module, used_elsewhere: frozenset[str]) -> Found:
     """A module of the standard library that neither the solution nor its tests name."""
     used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} | used_elsewhere
     texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)]
-    used |= {word for text in texts if isinstance(text, str) for word in text.split()}
+    used |= {word for text in texts if isinstance(text, str) for word in re.findall(r"\w+", text)}
     for node in tree.body:
         if not isinstance(node, (ast.Import, ast.ImportFrom)):
             continue

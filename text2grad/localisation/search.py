@@ -24,6 +24,7 @@ _UNDEFINED = re.compile(
     r"name '(\w+)' is not defined|variable '(\w+)' (?:where it is not|referenced before)"
 )
 
+MOST_CHARS = 50_000  # of a solution that edits are tried on; each is a copy of it
 _LITERAL = 0.2  # suspicion of the statement that returned the very value that is wrong
 
 
@@ -67,7 +68,7 @@ def localise(source: Source, log: TestLog, run: RunVariants, seconds: float) -> 
     if not prior:
         prior = {s: 0.1 for s in source.statements if not s.is_definition}
     symptoms = read_symptoms(source, log)
-    edits = plan_edits(source, prior, symptoms)
+    edits = plan_edits(source, prior, symptoms) if len(source.text) <= MOST_CHARS else []
     trials = run_trials(source.text, log, edits, run, seconds)
     ranking = rank(prior, hits, trials, len(failing), raised)
     chosen = select(ranking, len(source.code_lines))

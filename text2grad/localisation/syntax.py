@@ -6,7 +6,7 @@ import ast
 import io
 import re
 import tokenize
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +16,7 @@ Place = tuple[int, int]
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 LOOPS = (ast.For, ast.AsyncFor, ast.While)
 SCOPES = (*FUNCTIONS, ast.Lambda, ast.ClassDef)
+_MOST_STEPS = 8
 # Methods that change the object they are called on.
 MUTATORS = frozenset(
     {
@@ -57,6 +58,11 @@ class Statement:
     function: ast.FunctionDef | ast.AsyncFunctionDef | None
     parents: tuple[Statement, ...]
     block: Sequence[ast.AST]
+
+    @property
+    def place(self) -> Place:
+        """Its characters."""
+        return self.start, self.end
 
     @property
     def is_compound(self) -> bool:
@@ -197,7 +203,8 @@ class Source:
             start, end = self.place(node)
             inner = _blocks(node)
             if inner:
-                end = self._header_end(start, inner[0][0])
+                cases = getattr(node, "cases", ())
+                end = self._header_end(start, cases[0].pattern if cases else inner[0][0])
             first, last = self.line_of(start), self.line_of(max(start, end - 1))
             statement = Statement(node, start, end, first, last, function, parents, block)
             if not isinstance(node, ast.Try):
@@ -211,7 +218,9 @@ class Source:
         body = self.place(first_inside)[0]
         if getattr(first_inside, "decorator_list", None):
             body = self.place(first_inside.decorator_list[0])[0]
-        colons = [end for text, a, end in self.tokens if text == ":" and start <= a < body]
+        first = bisect_left(self.tokens, start, key=lambda token: token[1])
+        last = bisect_left(self.tokens, body, key=lambda token: token[1])
+        colons = [end for text, _, end in self.tokens[first:last] if text == ":"]
         return colons[-1] if colons else body
 
 
@@ -220,12 +229,12 @@ def feeding(source: Source, statement: Statement) -> dict[Statement, int]:
 
     Returns:
         Each with its distance: 1 for an assignment of a name it reads or a header around it, 2 for
-        what feeds those, and so on.
+        what feeds those, and so on up to 8.
     """
     local = source.function_statements(statement.function)
     distance: dict[Statement, int] = {}
     frontier, step = [statement], 0
-    while frontier:
+    while frontier and step < _MOST_STEPS:
         step += 1
         wanted = frozenset().union(*(s.reads for s in frontier))
         around = {parent for s in frontier for parent in s.parents}
