@@ -44,7 +44,7 @@ PUBLISHED = {
     "metrics.py": "results_path input_file output_file input output",
     "llm_as_a_judge.py": "input_file compare_file output_file base_url annotator_model",
 }
-ONE_TASK = {"llm_as_a_judge.py"}
+ONE_TASK = {"llm_as_a_judge.py", "test_case.py"}
 
 
 def scripts_named(name):
