@@ -30,8 +30,7 @@ from statistics import mean, median
 from mutants import KINDS, Mutant, Problem, plant_faults, read_problems, shuffle
 from tqdm import tqdm
 
-from text2grad.annotators.execution import ExecutionAnnotator
-from text2grad.config.execution import ExecutionConfig
+from text2grad.annotators.execution import ExecutionAnnotator, ExecutionSettings
 from text2grad.outcomes import TestLog
 from text2grad.sandbox import Limits, Sandbox, find_sandbox
 from text2grad.schema import Feedback, Record
@@ -175,7 +174,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON only")
     args = parser.parse_args()
     sandbox = find_sandbox(args.unsafe_local_execution)
-    settings = ExecutionConfig(localisation_seconds=args.localisation_seconds)
+    settings = ExecutionSettings(localisation_seconds=args.localisation_seconds)
     annotator = ExecutionAnnotator(TASK, sandbox, settings)
     problems = [p for p in read_problems() if PARTS[args.part](p.number)]
     failing = failing_mutants(problems, sandbox, args.max_mutants, args.seed)

@@ -10,8 +10,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import fault_localisation as benchmark
 from mutants import KINDS, Mutant, Problem, plant_faults, read_problems, shuffle
 
-from text2grad.annotators.execution import ExecutionAnnotator
-from text2grad.config.execution import ExecutionConfig
+from text2grad.annotators.execution import ExecutionAnnotator, ExecutionSettings
 from text2grad.outcomes import CheckOutcome, TestLog
 from text2grad.sandbox import find_sandbox
 from text2grad.schema import Feedback, Span
@@ -94,7 +93,7 @@ def test_rows_are_means():
 def test_a_dozen_faults():
     sandbox = find_sandbox()
     annotator = ExecutionAnnotator(
-        benchmark.TASK, sandbox, ExecutionConfig(localisation_seconds=1.0)
+        benchmark.TASK, sandbox, ExecutionSettings(localisation_seconds=1.0)
     )
     problems = read_problems()[:12]
     failing = benchmark.failing_mutants(problems, sandbox, 12, 5)

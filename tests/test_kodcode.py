@@ -247,7 +247,7 @@ def test_stage_1_annotates_by_execution(tmp_path, untested):
     assert right["wrong_code"] == []
     assert wrong["code_feedback"] != right["code_feedback"]
     assert wrong["annotation"]["annotator"] == "execution"
-    with pytest.raises(UserError, match=r"--annotator execution: the task slf5k has no tests"):
+    with pytest.raises(UserError, match=r"execution: the records of task slf5k have no tests"):
         make_annotator(AnnotateConfig(annotator="execution"), get_task("slf5k"))
 
 

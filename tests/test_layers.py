@@ -22,7 +22,7 @@ LEVELS = {
         sandboxed.recorder sandboxed.guard sandboxed.cases sandboxed.pytest_cases
         sandboxed.harness outcomes harness_report unit_tests ppo_math ppo_state""",
     "flags and text": """
-        config config.annotation config.checks config.evaluation config.execution config.launch
+        config config.annotation config.checks config.evaluation config.launch
         config.policy config.reward_model config.testing config.training tasks tasks.kodcode
         tasks.slf5k tasks.spec locate word_scores replies parsing alignment places
         critique_grammar grammar word_grammar token_table targets target_formats records

@@ -345,6 +345,15 @@ def test_suspicion_before_any_trial():
     assert at(source, 3) not in prior  # a `def` is never a suspect
 
 
+def test_a_header_at_which_loading_fails_is_the_suspect():
+    source = Source("def g(a):\n    return a\n\ndef f(a: Lost):\n    return a\n")
+    message = "the solution could not be loaded: NameError: name 'Lost' is not defined"
+    log = log_of(error_type="execution_error", message=message, solution_lines=(4,))
+    found = localise(source, log, run_as("nothing"), 0.0)
+    assert [text_of(source, s.statement) for s in found.suspects] == ["def f(a: Lost):"]
+    assert found.suspects[0].in_traceback
+
+
 def test_symptoms():
     source = Source("def f(a):\n    b = a\n    b + 1\n")
     fell_off = check(False, {2, 3}, expected="2", actual="None")

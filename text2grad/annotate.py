@@ -90,7 +90,7 @@ def collect_answers(
         lambda place, answer: _to_row(records[place], answer),
         _from_row,
         args.retry_failed,
-        f"annotating ({annotator.provenance().get('model', args.annotator)})",
+        f"annotating ({args.annotator_model if args.annotator == 'openai' else args.annotator})",
         "record",
     )
 

@@ -103,11 +103,9 @@ def build_critic(args: PolicyConfig, task: TaskSpec) -> Any:
 
         return ReferenceAnnotator(task)
     if args.feedback_source == "execution":
-        from text2grad.annotators.execution import ExecutionAnnotator
-        from text2grad.sandbox import find_sandbox
+        from text2grad.annotators import execution_annotator
 
-        sandbox = find_sandbox(args.unsafe_local_execution)
-        return ExecutionAnnotator(task, sandbox, args, "--feedback_source")
+        return execution_annotator(task, args)
     from text2grad.annotators.reward_model import RewardModelAnnotator
 
     return RewardModelAnnotator(

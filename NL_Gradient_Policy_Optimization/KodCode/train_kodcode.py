@@ -32,7 +32,6 @@ class Args(PolicyConfig):
     adafactor: bool = False
     init_kl_coef: float = 0.07
     reward_max_new_tokens: int = 349
-    localisation_seconds: float = 4.0
     max_sign_share: float = 0.995
 
 

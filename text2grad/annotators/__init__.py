@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from text2grad.schema import Feedback, Record, Unparseable
+from text2grad.schema import Feedback, Record, Unparseable, UserError
 from text2grad.tasks import TaskSpec
 
 if TYPE_CHECKING:
@@ -42,6 +43,15 @@ class Annotator(Protocol):
         """
 
 
+class ExecutionFlags(Protocol):
+    """The flags of a script that may run tests."""
+
+    test_seconds: float
+    localisation_seconds: float
+    workers: int
+    unsafe_local_execution: bool
+
+
 def make_annotator(args: AnnotateConfig, task: TaskSpec) -> Annotator:
     """The annotator that the flags name."""
     if args.annotator == "reference":
@@ -53,10 +63,23 @@ def make_annotator(args: AnnotateConfig, task: TaskSpec) -> Annotator:
 
         return HumanAnnotator(task, args.spans_path, args.human_good, args.fields)
     if args.annotator == "execution":
-        from text2grad.annotators.execution import ExecutionAnnotator
-        from text2grad.sandbox import find_sandbox
-
-        return ExecutionAnnotator(task, find_sandbox(args.unsafe_local_execution), args)
+        return execution_annotator(task, args)
     from text2grad.annotators.openai_server import OpenAIAnnotator
 
     return OpenAIAnnotator(task, args)
+
+
+def execution_annotator(task: TaskSpec, flags: ExecutionFlags) -> Annotator:
+    """The annotator that runs tests, for stage 1 and for PPO.
+
+    Raises:
+        UserError: the task has no tests, or no sandbox works here.
+    """
+    from text2grad.annotators.execution import ExecutionAnnotator, ExecutionSettings
+    from text2grad.sandbox import find_sandbox
+
+    if not task.test_keys:
+        raise UserError(f"execution: the records of task {task.name} have no tests to run")
+    workers = flags.workers or len(os.sched_getaffinity(0))
+    settings = ExecutionSettings(flags.test_seconds, flags.localisation_seconds, workers)
+    return ExecutionAnnotator(task, find_sandbox(flags.unsafe_local_execution), settings)

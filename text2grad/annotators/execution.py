@@ -8,11 +8,11 @@ tested here, for want of a module for instance, is a failure with its reason and
 from __future__ import annotations
 
 import math
-import os
 import re
 import tokenize
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from typing import Any
 
 from text2grad.annotators import Answer, OnAnswer, ignore
@@ -26,19 +26,33 @@ from text2grad.annotators.execution_case import (
     wrong_signature,
 )
 from text2grad.code_blocks import extract_code
-from text2grad.config.execution import ExecutionConfig
 from text2grad.files import sha256_text
 from text2grad.localisation.observations import observe
 from text2grad.localisation.search import MOST_CHARS, Localisation, localise
 from text2grad.localisation.syntax import Place, Source
 from text2grad.records import message_text
 from text2grad.sandbox import Limits, Sandbox
-from text2grad.schema import Feedback, Record, Span, Unparseable, UserError
+from text2grad.schema import Feedback, Record, Span, Unparseable
 from text2grad.tasks import TaskSpec
 from text2grad.unit_tests import run_tests, run_variants
 
 VERSION = 1  # of the answers; part of the key under which they are kept
 _NO_VERDICT = ("tampered", "no_tests")  # they say nothing of the code that could be quoted
+
+
+@dataclass(frozen=True)
+class ExecutionSettings:
+    """How the annotator works.
+
+    Attributes:
+        test_seconds: processor time for the tests of one response.
+        localisation_seconds: time for the trial edits of one failing response.
+        workers: records under way at once.
+    """
+
+    test_seconds: float = 10.0
+    localisation_seconds: float = 10.0
+    workers: int = 1
 
 
 class ExecutionAnnotator:
@@ -49,10 +63,6 @@ class ExecutionAnnotator:
             one of highest for code that could be better.
         sandbox: where everything is run.
         settings: time limits and workers.
-        flag: the flag that chose this annotator, for messages.
-
-    Raises:
-        UserError: the task has no tests.
     """
 
     is_costly = True
@@ -61,11 +71,8 @@ class ExecutionAnnotator:
         self,
         task: TaskSpec,
         sandbox: Sandbox,
-        settings: ExecutionConfig = ExecutionConfig(),  # noqa: B008 - frozen
-        flag: str = "--annotator",
+        settings: ExecutionSettings = ExecutionSettings(),
     ) -> None:
-        if not task.test_keys:
-            raise UserError(f"{flag} execution: the task {task.name} has no tests (test_keys)")
         self._task = task
         self._sandbox = sandbox
         self._settings = settings
@@ -83,7 +90,7 @@ class ExecutionAnnotator:
     def key(self, record: Record) -> str:
         """Hash of the response, its tests and the limits."""
         settings = self._settings
-        limits = f"{settings.cpu_seconds}/{settings.localisation_seconds}"
+        limits = f"{settings.test_seconds}/{settings.localisation_seconds}"
         version = f"execution {VERSION}"
         return sha256_text(version, record.id, record.response, self._test(record), limits)
 
@@ -94,7 +101,7 @@ class ExecutionAnnotator:
             UserError: the sandbox does not start.
         """
         answers: list[Answer] = [Unparseable("not reached")] * len(records)
-        with ThreadPoolExecutor(self._settings.workers or os.cpu_count() or 1) as pool:
+        with ThreadPoolExecutor(max(1, self._settings.workers)) as pool:
             places: dict[Future, int] = {
                 pool.submit(self._judge, record): place for place, record in enumerate(records)
             }
@@ -170,7 +177,7 @@ class ExecutionAnnotator:
         seconds = self._settings.localisation_seconds
         # A variant that takes much longer than the solution did is in an endless loop of its own.
         own = 0.0 if case.log.error_type == "timeout" else 3 * case.log.seconds
-        own = min(float(self._settings.cpu_seconds), max(1.0, own))
+        own = min(self._settings.test_seconds, max(1.0, own))
         limits = Limits(wall_seconds=own, cpu_seconds=math.ceil(own))
         return localise(
             source,
@@ -181,8 +188,8 @@ class ExecutionAnnotator:
 
     def _limits(self) -> Limits:
         # Wall time only stops what sleeps; a busy machine must not make a slow verdict a wrong one.
-        seconds = self._settings.cpu_seconds
-        return Limits(wall_seconds=3.0 * seconds, cpu_seconds=seconds)
+        seconds = self._settings.test_seconds
+        return Limits(wall_seconds=3.0 * seconds, cpu_seconds=math.ceil(seconds))
 
     def _observe(self, case: Case, source: Source, wrong: Sequence[Place]) -> list[Place]:
         """Places outside the faulty ones that could be better."""

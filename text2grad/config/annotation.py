@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from text2grad.config.checks import above, at_least, fraction
-from text2grad.config.execution import ExecutionConfig
 from text2grad.schema import FieldNames
 
 
@@ -45,7 +44,7 @@ class PrepareConfig:
 
 
 @dataclass(frozen=True)
-class AnnotateConfig(ExecutionConfig):
+class AnnotateConfig:
     """Write a critique with verified good and poor quotes for every response."""
 
     task: str = "slf5k"
@@ -54,9 +53,9 @@ class AnnotateConfig(ExecutionConfig):
     """records to annotate"""
     output_path: str = "data/train_annotated.json"
     """annotated records; the journal and the failures lie beside it"""
-    annotator: Literal["openai", "reference", "execution", "human"] = "openai"
-    """openai: any compatible server; without a model: reference (compares texts), execution (runs
-    tests); human: given spans"""
+    annotator: Literal["openai", "reference", "human", "execution"] = "openai"
+    """openai: any compatible server; human: given spans; without a model reference compares texts,
+    and execution runs tests"""
     base_url: str = ""
     """address of the server, "" for OpenAI's own; the key is read from OPENAI_API_KEY"""
     annotator_model: str = "gpt-4o"
@@ -85,6 +84,14 @@ class AnnotateConfig(ExecutionConfig):
     """file with a person's spans (annotator human); "" takes them from --data_path"""
     human_good: Literal["sentences", "none"] = "sentences"
     """annotator human: call sentences without an error good, or give no good spans"""
+    test_seconds: float = 10.0
+    """annotator execution: processor time for the tests of one response"""
+    localisation_seconds: float = 10.0
+    """annotator execution: time for trial edits of a response that failed"""
+    workers: int = 0
+    """annotator execution: records at once, 0 for the number of cores"""
+    unsafe_local_execution: bool = False
+    """annotator execution: run code without isolation where no sandbox works"""
     max_samples: int = 0
     """records to annotate, 0 for all"""
     seed: int = 42
@@ -101,7 +108,7 @@ class AnnotateConfig(ExecutionConfig):
     }
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(self, 0, "temperature", "max_samples", "max_retries")
+        at_least(self, 0, "temperature", "max_samples", "max_retries", "workers")
+        at_least(self, 0, "localisation_seconds")
         at_least(self, 1, "concurrency", "max_tokens")
-        above(self, 0, "timeout_seconds", "top_p")
+        above(self, 0, "timeout_seconds", "top_p", "test_seconds")

@@ -66,7 +66,8 @@ def prior_suspicion(
                     near[statement] = max(near.get(statement, 0.0), 0.5)
     suspicion = {}
     for statement, hit in hits.items():
-        if statement.is_definition or not (hit.suspicion or statement in near):
+        is_sound = statement.is_definition and statement not in failed_at
+        if is_sound or not (hit.suspicion or statement in near):
             continue
         at_fault = _TRACEBACK * (statement in raised)
         flow = _DATA_FLOW * near.get(statement, 0.0)

@@ -71,7 +71,7 @@ class Statement:
 
     @property
     def is_definition(self) -> bool:
-        """A `def`, `class` or import: faults are not sought there."""
+        """A `def`, `class` or import: faults are sought there only if an error names it."""
         kinds = (*FUNCTIONS, ast.ClassDef, ast.Import, ast.ImportFrom)
         return isinstance(self.node, kinds)
 
