@@ -5,6 +5,7 @@
 #
 #     bash quickstart.sh                       sample data, embedded 135M model, no network, no key
 #     bash quickstart.sh --fast                a taste of every stage
+#     bash quickstart.sh --task kodcode        HumanEval problems, critiques from their tests
 #     bash quickstart.sh --model my/model --data_path my.json --annotator openai \
 #         --base_url http://localhost:8000/v1 --annotator_model my-annotator
 set -euo pipefail
@@ -13,16 +14,16 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 TASK=slf5k
 MODEL=
 DATA_PATH=
-ANNOTATOR=reference
+ANNOTATOR=
 BASE_URL=
 ANNOTATOR_MODEL=gpt-4o
 OUTPUT_DIR=
 FAST=false
 
 usage() {
-    sed -n '2,10s/^# \{0,1\}//p' "$0"
+    sed -n '2,11s/^# \{0,1\}//p' "$0"
     echo
-    echo "flags: --model --data_path --annotator --base_url --annotator_model --output_dir --fast"
+    echo "flags: --task --model --data_path --annotator --base_url --annotator_model --output_dir --fast"
 }
 while [ $# -gt 0 ]; do
     case $1 in
@@ -36,7 +37,30 @@ while [ $# -gt 0 ]; do
     declare "${name^^}=$2"
     shift 2
 done
-[ "$TASK" = slf5k ] || { echo "error: --task $TASK: only slf5k is there" >&2; exit 2; }
+
+# What the embedded model on two cores can do in minutes; for larger models use the trees' shells,
+# whose defaults are the published values.
+RM_VALID=96 PLAIN=16
+case $TASK in
+    slf5k)
+        TREE=SLF5K ORIGIN=DATA_PATH=$PWD/RM_Data_Anno/SLF5K/sample CANDIDATES=all
+        ANNOTATOR=${ANNOTATOR:-reference}
+        RM_SAMPLES=344 PPO_STEPS=12 LENGTH=56 REPLY=256 VERDICT=499
+        ;;
+    kodcode)
+        TREE=KodCode ORIGIN=SOURCE=human-eval CANDIDATES=feedback
+        ANNOTATOR=${ANNOTATOR:-execution}
+        RM_SAMPLES=200 PPO_STEPS=8 LENGTH=192 REPLY=256 VERDICT=349
+        ;;
+    *) echo "error: --task $TASK: slf5k and kodcode are there" >&2; exit 2 ;;
+esac
+name=quickstart RESPONSES=8 VALID_SAMPLES=0
+[ "$TASK" = slf5k ] || name+=-$TASK
+if [ "$FAST" = true ]; then
+    RM_SAMPLES=8 PPO_STEPS=2 RESPONSES=4 VALID_SAMPLES=3 RM_VALID=3 PLAIN=0
+    LENGTH=32 REPLY=128 VERDICT=128
+    name+=-fast
+fi
 
 # the shells below read their settings from the environment: only those given here count
 unset DRY_RUN GPUS SEED COT TEMPERATURE CONCURRENCY MAX_SAMPLES SOURCE SCHEDULER TRAIN_EPOCHS \
@@ -46,25 +70,20 @@ PYTHON=$PWD/.venv/bin/python
 export PYTHON TOKENIZERS_PARALLELISM=false DS_LOG_LEVEL=error HF_HUB_DISABLE_TELEMETRY=1
 command -v nvidia-smi > /dev/null || export DS_ACCELERATOR=cpu
 
-# What the embedded model on two cores can do in minutes; for larger models use the trees' shells,
-# whose defaults are the published values.
-RM_SAMPLES=344 PPO_STEPS=12 RESPONSES=8 VALID_SAMPLES=0 RM_VALID=96 PLAIN=16
-LENGTH=56 REPLY=256 VERDICT=499
-name=quickstart
-if [ "$FAST" = true ]; then
-    RM_SAMPLES=8 PPO_STEPS=2 RESPONSES=4 VALID_SAMPLES=3 RM_VALID=3 PLAIN=0
-    LENGTH=32 REPLY=128 VERDICT=128
-    name=quickstart-fast
-fi
 RUN=$(realpath -m "${OUTPUT_DIR:-runs/$name}")
-ANNO=$PWD/RM_Data_Anno/SLF5K RM=$PWD/NL_Reward_Model/SLF5K POLICY=$PWD/NL_Gradient_Policy_Optimization/SLF5K
+ANNO=$PWD/RM_Data_Anno/$TREE
+RM=$PWD/NL_Reward_Model/$TREE
+POLICY=$PWD/NL_Gradient_Policy_Optimization/$TREE
 [ -z "$MODEL" ] || [ ! -d "$MODEL" ] || MODEL=$(realpath "$MODEL")
-[ -z "$DATA_PATH" ] || DATA_PATH=$(realpath -m "$DATA_PATH")
+if [ -n "$DATA_PATH" ]; then
+    DATA_PATH=$(realpath -m "$DATA_PATH")
+    ORIGIN=DATA_PATH=$DATA_PATH
+fi
 mkdir -p "$RUN/done"
 data=$DATA_PATH
 [ ! -f "$DATA_PATH" ] || data+=" $(cksum < "$DATA_PATH")"
 flags="$TASK $MODEL $data $ANNOTATOR $BASE_URL $ANNOTATOR_MODEL $FAST"
-flags+=" $(cat quickstart.sh requirements.txt RM_Data_Anno/SLF5K/sample/*.jsonl | cksum)"
+flags+=" $(cat quickstart.sh requirements.txt RM_Data_Anno/*/sample/*.jsonl | cksum)"
 if [ -f "$RUN/flags" ] && [ "$(cat "$RUN/flags")" != "$flags" ]; then
     echo "error: $RUN holds a run with other flags, data or settings; remove it, or give another" \
         "--output_dir" >&2
@@ -98,10 +117,10 @@ else
     stage model "using the model $MODEL" true
 fi
 
-stage annotate "posts to annotated records (annotator: $ANNOTATOR)" \
-    env DATA_PATH="${DATA_PATH:-$ANNO/sample}" CANDIDATES=all OUTPUT_DIR="$RUN/data" \
+stage annotate "data to annotated records (annotator: $ANNOTATOR)" \
+    env "$ORIGIN" CANDIDATES="$CANDIDATES" OUTPUT_DIR="$RUN/data" \
     ANNOTATOR="$ANNOTATOR" BASE_URL="$BASE_URL" ANNOTATOR_MODEL="$ANNOTATOR_MODEL" \
-    bash "$ANNO/annotate_slf5k.sh"
+    bash "$ANNO/annotate_$TASK.sh"
 
 # The reward model will judge what the policy writes, so it learns from that too.
 own_answers() {
@@ -131,22 +150,22 @@ stage reward_model "training the reward model" \
     VALID="$RUN/data/validation_annotated.json" OUTPUT="$RUN/reward_model" EPOCHS=1 \
     LEARNING_RATE=1e-3 MICRO_BATCH=4 ACCUMULATION=2 TARGETS=all-linear LORA_DROPOUT=0 \
     EVAL_STEPS=0 SAVE_STEPS=20 \
-    bash "$RM/deepspeed_train_slf5k.sh" --data_dir "$RUN/reward_model/data" \
+    bash "$RM/deepspeed_train_$TASK.sh" --data_dir "$RUN/reward_model/data" \
     --lr_scheduler_type linear --warmup_ratio 0.1 --lora_last_layers 12 --eval_samples 4 \
     --max_train_samples "$RM_SAMPLES" --resume_from_checkpoint auto ${more[@]+"${more[@]}"}
 
 stage merge_reward_model "merging its adapter" \
     "$PYTHON" "$RM/Evaluation/1_merge_lora.py" --lora_model "$RUN/reward_model/final" --dtype bf16
 
-stage infer_reward_model "judging the validation summaries" \
+stage infer_reward_model "judging the validation responses" \
     "$PYTHON" "$RM/Evaluation/2_infer.py" --model_path "$RUN/reward_model/final_merge" \
-    --data_path "$RUN/reward_model/data/slf5k_test.json" --max_samples "$RM_VALID" \
+    --data_path "$RUN/reward_model/data/${TASK}_test.json" --max_samples "$RM_VALID" \
     --unconstrained_samples "$PLAIN" --batch_size 32 --max_new_tokens "$VERDICT" \
     --output_path "$RUN/reward_model/inference.json"
 
 stage reward_model_metrics "measuring the reward model" \
     "$PYTHON" "$RM/Evaluation/3_metrics.py" --input_file "$RUN/reward_model/inference.json" \
-    --train_file "$RUN/reward_model/data/slf5k_train.json" \
+    --train_file "$RUN/reward_model/data/${TASK}_train.json" \
     --output_file "$RUN/reward_model/metrics.json" --tokenizer "$RUN/reward_model/final_merge"
 
 answer() { # MODEL NAME
@@ -163,7 +182,7 @@ stage ppo "PPO on span-level rewards" \
     LEARNING_RATE=2e-4 ADAFACTOR=false \
     BATCH_SIZE="$RESPONSES" MINI_BATCH_SIZE=4 ACCUMULATION=1 PPO_EPOCHS=2 \
     STEPS="$PPO_STEPS" INIT_KL_COEF=0.05 KL_TARGET=6 OUTPUT_MAX_LENGTH="$LENGTH" SAVE_FREQ=2 \
-    bash "$POLICY/train_slf5k.sh" --lora_target_modules all-linear --lora_last_layers 12 \
+    bash "$POLICY/train_$TASK.sh" --lora_target_modules all-linear --lora_last_layers 12 \
     --kl_horizon 200 --temperature 0.7 \
     --value_learning_rate 1e-3 --detach_value_steps 4 --reward_max_new_tokens "$REPLY" \
     --save_total_limit 2 --resume_from_checkpoint auto

@@ -11,10 +11,12 @@ from text2grad.schema import UserError
 from text2grad.tables import interval_text, text_table
 
 MEASURES = {
-    "rougeL": "ROUGE-L against the human summaries",
+    "solved": "solved: all checks of its tests pass",
+    "checks_passed": "share of the checks that pass",
+    "rougeL": "ROUGE-L against the references",
     "bertscore_f1": "BERTScore F1 against them",
     "chrf": "chrF against them (used nowhere in training)",
-    "support_score": "support by post and human summary (no model)",
+    "support_score": "support by prompt and reference (no model)",
     "reward_model_score": "reward model's net score per word (PPO trains on it)",
     "perplexity": "perplexity given the prompt (lower is better)",
     "mean_words": "words",
