@@ -183,7 +183,7 @@ def test_ids_that_repeat_across_files_are_an_error(tmp_path, folder):
 
 
 def test_missing_split_and_shared_posts_are_said(tmp_path, folder, capsys):
-    with pytest.raises(UserError, match=r"no \.json or .jsonl file for the split test"):
+    with pytest.raises(UserError, match=r"no .jsonl, .json or .parquet file for split test"):
         prepare(tmp_path, folder, splits=("train", "test"))
     write_lines(folder / "validation.jsonl", [hub_row(1)])
     prepare(tmp_path, folder)

@@ -349,6 +349,15 @@ def test_bad_input_has_a_clear_outcome(sandbox, name):
     assert message in log.stdout + log.stderr
 
 
+def test_a_test_file_that_runs_itself_fails_while_it_is_loaded(sandbox):
+    test = "from solution import f\n\ndef check():\n    assert f(1) == 3\n\ncheck()\n\n"
+    log = run(sandbox, SOLUTION, test + "def test_f():\n    assert f(1) == 2\n")
+    assert (log.passed, log.error_type) == (False, "execution_error")
+    assert "could not be loaded: AssertionError" in log.message
+    log = run(sandbox, SOLUTION, GOOD_TEST + "\ntest_f()\n")
+    assert (log.passed, len(log.checks)) == (True, 1)
+
+
 def test_missing_modules_are_named(sandbox):
     assert run(sandbox, "import no_such.part\n", GOOD_TEST).missing_modules == ("no_such",)
     inside = "def f(x):\n    import no_such\n"
