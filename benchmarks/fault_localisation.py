@@ -149,13 +149,13 @@ def summarise(outcomes: Sequence[Outcome]) -> list[dict[str, object]]:
                 {
                     "fault": kind,
                     "n": len(own),
-                    "found": mean(o.found for o in own),
+                    "found": mean(float(o.found) for o in own),
                     "lines": mean(o.share for o in own),
-                    "traceback found": mean(o.traceback_found for o in own),
+                    "traceback found": mean(float(o.traceback_found) for o in own),
                     "traceback lines": mean(o.traceback_share for o in own),
                     "all lines found": 1.0,
                     "all lines": 1.0,
-                    "mended": mean(o.mended for o in own),
+                    "mended": mean(float(o.mended) for o in own),
                     "median s": median(o.seconds for o in own),
                 }
             )

@@ -93,7 +93,7 @@ def test_rows_are_means():
 def test_a_dozen_faults():
     sandbox = find_sandbox()
     annotator = ExecutionAnnotator(
-        benchmark.TASK, sandbox, ExecutionSettings(localisation_seconds=1.0)
+        benchmark.TASK, sandbox, ExecutionSettings(localisation_seconds=0.5)
     )
     problems = read_problems()[:12]
     failing = benchmark.failing_mutants(problems, sandbox, 12, 5)
