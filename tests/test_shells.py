@@ -136,23 +136,27 @@ def test_a_dry_run_prints_lines_that_can_be_pasted(trees, shell):
     assert shlex.split(printed.splitlines()[0])[:2] == ["cd", started[0][1]]
 
 
-DEEPSPEED = next(shell for shell in SHELLS if shell.name.startswith("deepspeed_"))
+every_deepspeed = pytest.mark.parametrize(
+    "shell", [shell for shell in SHELLS if shell.name.startswith("deepspeed_")], ids=relative
+)
 
 
-def test_the_reward_model_trains_under_deepspeed_where_there_are_gpus(trees):
-    _, calls = start(trees, DEEPSPEED, GPUS="3")
+@every_deepspeed
+def test_the_reward_model_trains_under_deepspeed_where_there_are_gpus(trees, shell):
+    _, calls = start(trees, shell, GPUS="3")
     words = calls[-1][2]
     assert words[:4] == ["-m", "deepspeed.launcher.runner", "--num_gpus", "3"]
     assert words[4:7] == ["train_rm.py", "--deepspeed", "deepspeed.json"]
 
 
-def test_gpus_without_deepspeed_are_one_line(tmp_path):
+@every_deepspeed
+def test_gpus_without_deepspeed_are_one_line(tmp_path, shell):
     """A Python without packages stands in for one without DeepSpeed."""
     bare = tmp_path / "python"
     bare.write_text(f'#!/usr/bin/env bash\nexec {sys.executable} -I -S "$@"\n')
     bare.chmod(0o755)
     done = subprocess.run(
-        ["bash", str(DEEPSPEED)],
+        ["bash", str(shell)],
         env={"PATH": os.environ["PATH"], "PYTHON": str(bare), "GPUS": "2"},
         capture_output=True,
         text=True,

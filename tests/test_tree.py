@@ -11,7 +11,17 @@ from collections import defaultdict
 from dataclasses import fields
 
 import pytest
-from trees import ROOT, SCRIPTS, SHELLS, check_flags, dry_run, flag_names, load_args, relative
+from trees import (
+    ROOT,
+    SCRIPTS,
+    SHELLS,
+    TREES,
+    check_flags,
+    dry_run,
+    flag_names,
+    load_args,
+    relative,
+)
 
 from text2grad.config import parse
 from text2grad.tasks import TASKS
@@ -155,10 +165,14 @@ def test_every_variable_of_the_shell_reaches_a_script(shell):
     assert not missing
 
 
-def test_quickstart_passes_flags_that_exist():
+@pytest.mark.parametrize("tree", [path.name for path in sorted((ROOT / TREES[0]).iterdir())])
+def test_quickstart_passes_flags_that_exist(tree):
     text = (ROOT / "quickstart.sh").read_text(encoding="utf-8")
+    assert f"TREE={tree} " in text
+    text = text.replace("$TREE", tree).replace("${TASK}", tree.lower())
+    text = text.replace("$TASK.sh", f"{tree.lower()}.sh")
     subprocess.run(["bash", "-n", str(ROOT / "quickstart.sh")], check=True)
-    folders = dict(re.findall(r"\b(ANNO|RM|POLICY)=\$PWD/(\S+)", text))
+    folders = dict(re.findall(r"^(ANNO|RM|POLICY)=\$PWD/(\S+)", text, re.M))
     commands = re.findall(r'"\$(ANNO|RM|POLICY)/(\S+)\.(py|sh)"(.*)', text.replace("\\\n", " "))
     assert len(commands) == 11
     for folder, name, kind, rest in commands:

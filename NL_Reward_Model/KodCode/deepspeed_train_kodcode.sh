@@ -33,6 +33,11 @@ run() {
 # DeepSpeed where there are GPUs, one plain process where there are none.
 LAUNCH=("$PYTHON" train_rm.py)
 if [ "$GPUS" -gt 0 ]; then
+    DEEPSPEED='import importlib.metadata as m; m.version("deepspeed")'
+    [ -n "${DRY_RUN:-}" ] || "$PYTHON" -c "$DEEPSPEED" 2> /dev/null || {
+        echo "error: GPUS=$GPUS: DeepSpeed is not installed; run bash env.sh, or set GPUS=0" >&2
+        exit 2
+    }
     LAUNCH=("$PYTHON" -m deepspeed.launcher.runner --num_gpus "$GPUS" train_rm.py --deepspeed deepspeed.json)
 fi
 
