@@ -444,3 +444,29 @@ def test_real_trials_agree(sandbox):
         if log.passed != (row["upstream_status"] == "pass") and not log.missing_modules:
             differ.append((row["question_id"], row["upstream_status"], log.message))
     assert not differ
+
+
+SLOW_OUTPUT = """
+import sys, time
+class Slow:
+    def __init__(self, stream):
+        self.stream = stream
+    def write(self, text):
+        return self.stream.write(text)
+    def flush(self):
+        time.sleep(0.3)
+        self.stream.flush()
+sys.stdout = Slow(sys.stdout)
+print("printed")
+def f(x):
+    return x
+"""
+
+
+def test_what_was_printed_is_out_before_the_process_is_ended(sandbox):
+    """The parent kills the child as soon as it hears the last word."""
+    log = run(
+        sandbox, SLOW_OUTPUT, "from solution import f\n\ndef test_f():\n    assert f(1) == 1\n"
+    )
+    assert log.passed
+    assert "printed" in log.stdout
