@@ -18,7 +18,7 @@ from text2grad.config import AnnotateConfig
 from text2grad.consensus import Agreement, find_consensus
 from text2grad.files import Journal, Row, check_writable, write_json, write_rows
 from text2grad.quality import annotation_quality, quality_table, warnings
-from text2grad.records import annotated_row, read_records
+from text2grad.records import annotated_row, read_records, sample_in_order
 from text2grad.resumable import ask_missing
 from text2grad.schema import Feedback, FieldNames, Record, Span, Unparseable, UserError
 from text2grad.tasks import TaskSpec, get_task
@@ -38,7 +38,7 @@ def annotate_file(args: AnnotateConfig) -> None:
     output = Path(args.output_path)
     need = ("prompt", "response")
     records = read_records(args.data_path, task, need, args.fields)
-    records = sample_records(records, args.max_samples, args.seed)
+    records = sample_in_order(records, args.max_samples, random.Random(args.seed))
     annotator = make_annotator(args, task)
     if args.dry_run:
         print(annotation_plan(annotator, records, journal_path(output), args))
@@ -66,14 +66,6 @@ def annotate_file(args: AnnotateConfig) -> None:
     print(f"{quality_table(quality)}\n{len(rows)} annotated records: {output}")
     for warning in warnings(quality, output):
         print(f"WARNING: {warning}", file=sys.stderr)
-
-
-def sample_records(records: Sequence[Record], most: int, seed: int) -> list[Record]:
-    """`most` records chosen with the seed, in the order of the file; all for 0."""
-    if not 0 < most < len(records):
-        return list(records)
-    chosen = sorted(random.Random(seed).sample(range(len(records)), most))
-    return [records[place] for place in chosen]
 
 
 def collect_answers(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from text2grad.annotate import sample_records
 from text2grad.chat_client import ChatClient, object_schema, response_format
 from text2grad.config import JudgeConfig
 from text2grad.files import (
@@ -21,6 +21,7 @@ from text2grad.files import (
     write_json,
     write_rows,
 )
+from text2grad.records import sample_in_order
 from text2grad.responses import join_responses, read_responses
 from text2grad.resumable import ask_missing
 from text2grad.schema import Record, Unparseable, UserError
@@ -58,7 +59,7 @@ def judge_responses(args: JudgeConfig) -> None:
     first = read_responses(args.input_file, task, "--input_file")
     second = read_responses(args.compare_file, task, "--compare_file")
     pairs = join_responses(first, second, f"--compare_file {args.compare_file}")
-    pairs = sample_records(pairs, args.max_samples, args.seed)
+    pairs = sample_in_order(pairs, args.max_samples, random.Random(args.seed))
     output = Path(args.output_file)
     check_writable(output.parent, "--output_file")
     template = task.prompt_template("judge", args.prompt_file)

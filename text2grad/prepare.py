@@ -11,7 +11,7 @@ from pathlib import Path
 from text2grad import human_eval
 from text2grad.config import PrepareConfig
 from text2grad.files import Row, check_writable, write_rows
-from text2grad.records import read_records, rows_to_records
+from text2grad.records import read_records, rows_to_records, sample_in_order
 from text2grad.schema import FieldNames, Record, UserError
 from text2grad.tables import text_table
 from text2grad.tasks import TaskSpec, get_task
@@ -38,7 +38,7 @@ def prepare_data(args: PrepareConfig) -> None:
         records = _complete(read, task) if args.skip_incomplete else read
         rows, empty = expand_records(records, task, args.candidates, args.fields)
         _check_ids(rows, split)
-        rows = _sample(rows, args.max_samples, args.seed)
+        rows = sample_in_order(rows, args.max_samples, random.Random(args.seed))
         if not rows:
             raise UserError(f"--data_path {args.data_path}: split {split} has no record")
         written[split] = rows
@@ -257,12 +257,6 @@ def _native_row(
     if candidate:
         row["candidate"] = candidate
     return row | {key: value for key, value in record.fields.items() if key not in read}
-
-
-def _sample(rows: list[Row], most: int, seed: int) -> list[Row]:
-    if not 0 < most < len(rows):
-        return rows
-    return [rows[place] for place in sorted(random.Random(seed).sample(range(len(rows)), most))]
 
 
 def _check_ids(rows: Sequence[Row], split: str) -> None:

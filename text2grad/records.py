@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from text2grad.files import read_rows
 from text2grad.parsing import read_feedback
 from text2grad.schema import Feedback, FieldNames, Record, Span, UserError
 from text2grad.tasks import TaskSpec
+
+Item = TypeVar("Item")
 
 Part = Literal["prompt", "response", "reference", "human_feedback", "feedback"]
 
@@ -77,6 +80,13 @@ def annotated_row(
     row["spans"] = [span.to_json() for span in spans]
     row["annotation"] = {**annotation, "reasoning": feedback.reasoning}
     return row
+
+
+def sample_in_order(items: Sequence[Item], most: int, chance: random.Random) -> list[Item]:
+    """`most` of the items chosen by chance, in their order; all of them for 0."""
+    if not 0 < most < len(items):
+        return list(items)
+    return [items[place] for place in sorted(chance.sample(range(len(items)), most))]
 
 
 def tests_of(record: Record, task: TaskSpec) -> str:

@@ -40,10 +40,14 @@ def run_responses(records: Sequence[Record], task: TaskSpec, args: TestRunConfig
     limits = Limits(args.wall_seconds, args.cpu_seconds)
 
     def run(record: Record) -> TestLog:
-        code = extract_code(record.response).text or record.response
-        return run_tests(sandbox, code, tests_of(record, task), limits)
+        return run_tests(sandbox, code_of(record.response), tests_of(record, task), limits)
 
     return list(tqdm(pool.map(run, records), total=len(records), desc="testing", unit="solution"))
+
+
+def code_of(response: str) -> str:
+    """The code of a response; the response itself where none is found in it."""
+    return extract_code(response).text or response
 
 
 def checks_passed(log: TestLog) -> float:

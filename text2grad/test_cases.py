@@ -10,21 +10,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from text2grad.code_blocks import extract_code
+from text2grad.annotators.verdict import LOG_KEY
 from text2grad.config import TestCaseConfig
 from text2grad.files import Journal, Row, check_writable, read_rows, sha256_text, write_rows
 from text2grad.outcomes import TestLog
 from text2grad.prepare import expand_records, folder_files, hub_files
-from text2grad.records import rows_to_records
+from text2grad.records import rows_to_records, sample_in_order
 from text2grad.resumable import ask_missing
 from text2grad.sandbox import Limits, Sandbox, find_sandbox
 from text2grad.sandbox_pool import SandboxPool
 from text2grad.schema import UserError
+from text2grad.solutions import code_of
 from text2grad.tables import text_table
 from text2grad.tasks import TaskSpec, get_task
 from text2grad.unit_tests import harness_version, run_tests
 
-LOG_KEY = "log"
 DIFFICULTY_KEY = "gpt_difficulty"
 
 
@@ -60,7 +60,7 @@ def read_candidates(args: TestCaseConfig, task: TaskSpec) -> list[Row]:
     path = Path(args.data_path)
     if args.data_path and not path.is_dir():
         rows = _to_rows(read_rows(path), args.data_path, args, task)
-        rows = _sample(rows, args.target_total_size, random.Random(args.seed))
+        rows = sample_in_order(rows, args.target_total_size, random.Random(args.seed))
     else:
         rows = _sample_splits(args, task)
     for number, row in enumerate(rows, 1):
@@ -102,11 +102,6 @@ def run_rows(
     )
 
 
-def code_of(response: str) -> str:
-    """The code of a response; the response itself where none is found in it."""
-    return extract_code(response).text or response
-
-
 def summary(logs: Sequence[TestLog], tier: str) -> str:
     """Verdicts by kind, and the modules that were missing."""
     kinds = Counter(log.error_type or "passed" for log in logs)
@@ -135,9 +130,9 @@ def _sample_splits(args: TestCaseConfig, task: TaskSpec) -> list[Row]:
     total = args.target_total_size
     chance = random.Random(args.seed)
     if total:
-        first = _sample(first, total, chance)
+        first = sample_in_order(first, total, chance)
         room = total - len(first)
-        others = _sample(others, room, chance) if room else []
+        others = sample_in_order(others, room, chance) if room else []
     return first + others
 
 
@@ -177,9 +172,3 @@ def _read_all(files: Sequence[str | Path]) -> Iterator[Row]:
 def _to_rows(raw: Sequence[Row], origin: str, args: TestCaseConfig, task: TaskSpec) -> list[Row]:
     records = rows_to_records(raw, origin, task, ("prompt",), args.fields)
     return expand_records(records, task, args.candidates, args.fields)[0]
-
-
-def _sample(rows: list[Row], most: int, chance: random.Random) -> list[Row]:
-    if not 0 < most < len(rows):
-        return rows
-    return [rows[place] for place in sorted(chance.sample(range(len(rows)), most))]

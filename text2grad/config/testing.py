@@ -31,10 +31,8 @@ class TestRunConfig:
 
 
 @dataclass(frozen=True)
-class TestCaseConfig:
+class TestCaseConfig(TestRunConfig):
     """Run every solution against its tests and keep what each assertion said."""
-
-    __test__: ClassVar[bool] = False
 
     task: str = "kodcode"
     """which task's keys; or your own, a .py file"""
@@ -58,16 +56,8 @@ class TestCaseConfig:
     """rows of the other splits that are hard, 0 for all"""
     target_total_size: int = 10000
     """records tested and written, those of the first split before the others; 0 for all"""
-    cpu_seconds: int = 10
-    """processor time for one solution's tests"""
-    wall_seconds: float = 30.0
-    """time for one solution's tests, with all that it waits"""
     memory_mb: int = 1024
     """memory of one run"""
-    workers: int = 0
-    """runs at once, 0 for the number of cores"""
-    unsafe_local_execution: bool = False
-    """run without isolation where neither bubblewrap nor unshare works; only for code you trust"""
     seed: int = 42
     """seed of the samples"""
     fields: FieldNames = FieldNames()
@@ -82,7 +72,6 @@ class TestCaseConfig:
 
     def __post_init__(self) -> None:
         samples = ("train_samples", "easy_samples", "medium_samples", "hard_samples")
-        at_least(self, 0, *samples, "target_total_size", "workers")
-        at_least(self, 1, "cpu_seconds")
+        super().__post_init__()
+        at_least(self, 0, *samples, "target_total_size")
         at_least(self, 64, "memory_mb")
-        above(self, 0, "wall_seconds")
