@@ -14,9 +14,9 @@ from typing import Any
 
 import openai
 
-from text2grad.chat_client import Answer, ChatClient, Parse, parse_message
+from text2grad.chat_client import Answer, ChatClient, Parse, Question, Replies
 from text2grad.chat_errors import hide_keys
-from text2grad.chat_request import Message, connection, conversation, most_usage, read_reply
+from text2grad.chat_request import Message, connection, conversation, most_usage
 from text2grad.files import Row, read_rows, write_rows
 from text2grad.ledger import Usage
 from text2grad.resumable import Inbox, as_inbox
@@ -29,13 +29,10 @@ _TAG = "text2grad"  # key of the metadata by which a batch is found again
 
 
 @dataclass
-class _Question:
-    """A prompt without an answer yet."""
+class _Question(Question):
+    """One with what names it in every run."""
 
-    key: str
-    place: int
-    prompt: str
-    unreadable: Unparseable | None
+    key: str = ""
 
     @property
     def name(self) -> str:
@@ -88,16 +85,16 @@ class BatchClient:
         """
         inbox, client = as_inbox(done), self.client
         client.ledger.recall(inbox.usages())
-        answers: dict[int, Answer] = {}
+        replies = Replies(client, parse, inbox)
         waiting = {
-            inbox.key(place): _Question(inbox.key(place), place, prompt, inbox.earlier(place))
+            inbox.key(place): _Question(place, prompt, inbox.earlier(place), inbox.key(place))
             for place, prompt in enumerate(prompts)
         }
         if not waiting:
             return []
         try:
             with connection(client.flags, client.without_key, asynchronous=False) as server:
-                asking = _Asking(self, server, waiting, parse, inbox, answers)
+                asking = _Asking(self, server, waiting, replies)
                 while asking.round():
                     self._sleep_or_leave(asking)
         except openai.NotFoundError as error:
@@ -111,7 +108,7 @@ class BatchClient:
         finally:
             if client.ledger.all.replies:
                 print(client.ledger.table())
-        return [answers[place] for place in range(len(answers))]
+        return replies.in_order()
 
     def _sleep_or_leave(self, asking: _Asking) -> None:
         if asking.has_fresh():
@@ -139,13 +136,11 @@ class _Asking:
         owner: BatchClient,
         server: openai.OpenAI,
         waiting: dict[str, _Question],
-        parse: Parse,
-        inbox: Inbox,
-        answers: dict[int, Answer],
+        replies: Replies,
     ) -> None:
         self._client, self._state, self._server = owner.client, owner.state, server
         self.waiting = waiting
-        self._parse, self._inbox, self._answers = parse, inbox, answers
+        self._replies = replies
         self._shown: dict[str, str] = {}
         self.batches = self._under_way()
 
@@ -238,19 +233,12 @@ class _Asking:
                 status = response.get("status_code", "")
                 self._finish(question, Unparseable(f"batch: {status} {told}"))
             return
-        reply = read_reply(response.get("body"), question.messages, client.model, batch=True)
-        client.ledger.add(reply.usage)
-        answer = parse_message(reply, self._parse)
-        if isinstance(answer, Unparseable) and question.unreadable is None:
-            self._inbox.unreadable(question.place, answer, reply.usage)
-            question.unreadable = answer
-            return
-        self._finish(question, answer, reply.usage)
+        if self._replies.take(question, response.get("body"), question.messages, batch=True):
+            del self.waiting[question.key]
 
-    def _finish(self, question: _Question, answer: Answer, usage: Usage | None = None) -> None:
+    def _finish(self, question: _Question, answer: Answer) -> None:
         del self.waiting[question.key]
-        self._answers[question.place] = answer
-        self._inbox(question.place, answer, usage)
+        self._replies.finish(question, answer)
 
     def _keep(self, batches: Sequence[Row]) -> None:
         self.batches = list(batches)

@@ -25,7 +25,7 @@ from text2grad.chat_request import (
     response_format,
 )
 from text2grad.dispatch import Later, backoff_seconds, dispatch
-from text2grad.ledger import Ledger, Prices
+from text2grad.ledger import Ledger, Prices, Usage
 from text2grad.resumable import Inbox, as_inbox
 from text2grad.schema import Unparseable, UserError
 
@@ -43,12 +43,18 @@ Parse = Callable[[str], Answer]
 
 
 @dataclass
-class _Question:
-    """A prompt, its place among the prompts, and what has become of it so far."""
+class Question:
+    """A prompt, its place among the prompts, and a first reply that could not be read."""
 
     place: int
     prompt: str
     unreadable: Unparseable | None = None
+
+
+@dataclass
+class _Question(Question):
+    """One with the times that it failed."""
+
     failures: int = 0
     refusals: int = 0
 
@@ -114,23 +120,22 @@ class ChatClient:
         """
         inbox = as_inbox(done)
         self.ledger.recall(inbox.usages())
-        answers: dict[int, Answer] = {}
+        replies = Replies(self, parse, inbox)
         try:
-            asyncio.run(self._ask_all(prompts, parse, inbox, answers))
+            asyncio.run(self._ask_all(prompts, replies))
         finally:
             if self.ledger.all.replies:
                 print(self.ledger.table())
-        return [answers[place] for place in range(len(answers))]
+        return replies.in_order()
 
     def read_trouble(self, error: Exception) -> Trouble:
         """What a failed request means, in words that name this client's flags."""
         return read_trouble(error, self.server, self._named, self._reached)
 
-    async def _ask_all(
-        self, prompts: Iterable[str], parse: Parse, inbox: Inbox, answers: dict[int, Answer]
-    ) -> None:
+    async def _ask_all(self, prompts: Iterable[str], replies: Replies) -> None:
         questions = (
-            _Question(place, prompt, inbox.earlier(place)) for place, prompt in enumerate(prompts)
+            _Question(place, prompt, replies.inbox.earlier(place))
+            for place, prompt in enumerate(prompts)
         )
         first = next(questions, None)
         if first is None:
@@ -141,7 +146,7 @@ class ChatClient:
             yield from questions
 
         async with connection(self.flags, self.without_key) as server:
-            asking = _Asking(self, server, parse, inbox, answers)
+            asking = _Asking(self, server, replies)
             await dispatch(all_questions(), asking.attempt, self.flags.concurrency)
 
     async def send(self, server: openai.AsyncOpenAI, messages: Sequence[Message]) -> Any:
@@ -177,19 +182,57 @@ class ChatClient:
         return Unparseable(reason)
 
 
+class Replies:
+    """What one `ask` makes of the replies, whichever way they come.
+
+    Args:
+        client: keeps the ledger.
+        parse: makes an answer of a reply.
+        inbox: gets each answer as it comes.
+    """
+
+    def __init__(self, client: ChatClient, parse: Parse, inbox: Inbox) -> None:
+        self._client, self._parse, self.inbox = client, parse, inbox
+        self._answers: dict[int, Answer] = {}
+
+    def take(
+        self, question: Question, body: Any, messages: Sequence[Message], batch: bool = False
+    ) -> bool:
+        """Take in one reply; whether it is the question's last.
+
+        After a first one that cannot be read the question is to be asked once more.
+
+        Args:
+            question: what it answers.
+            body: the decoded reply.
+            messages: what was sent.
+            batch: through the batch endpoint.
+        """
+        reply = read_reply(body, messages, self._client.model, batch)
+        self._client.ledger.add(reply.usage)
+        answer = parse_message(reply, self._parse)
+        if isinstance(answer, Unparseable) and question.unreadable is None:
+            self.inbox.unreadable(question.place, answer, reply.usage)
+            question.unreadable = answer
+            return False
+        self.finish(question, answer, reply.usage)
+        return True
+
+    def finish(self, question: Question, answer: Answer, usage: Usage | None = None) -> None:
+        """Give a question its answer."""
+        self._answers[question.place] = answer
+        self.inbox(question.place, answer, usage)
+
+    def in_order(self) -> list[Answer]:
+        """All answers, once every question has one."""
+        return [self._answers[place] for place in range(len(self._answers))]
+
+
 class _Asking:
     """The attempts of one `ChatClient.ask`."""
 
-    def __init__(
-        self,
-        client: ChatClient,
-        server: openai.AsyncOpenAI,
-        parse: Parse,
-        inbox: Inbox,
-        answers: dict[int, Answer],
-    ) -> None:
-        self._client, self._server, self._parse = client, server, parse
-        self._inbox, self._answers = inbox, answers
+    def __init__(self, client: ChatClient, server: openai.AsyncOpenAI, replies: Replies) -> None:
+        self._client, self._server, self._replies = client, server, replies
 
     async def attempt(self, question: _Question) -> Later | None:
         """Send a question once; when to send it again, None if it has its answer."""
@@ -205,16 +248,7 @@ class _Asking:
         finally:
             client.ledger.release(reserved)
         client.note_reply()
-        reply = read_reply(body, messages, client.model)
-        client.ledger.add(reply.usage)
-        answer = parse_message(reply, self._parse)
-        if isinstance(answer, Unparseable) and question.unreadable is None:
-            self._inbox.unreadable(question.place, answer, reply.usage)
-            question.unreadable = answer
-            return Later(0.0)
-        self._answers[question.place] = answer
-        self._inbox(question.place, answer, reply.usage)
-        return None
+        return None if self._replies.take(question, body, messages) else Later(0.0)
 
     def _failed(self, question: _Question, trouble: Trouble) -> Later | None:
         client = self._client
@@ -230,9 +264,7 @@ class _Asking:
             times = min(question.refusals + question.failures, client.in_a_row)
             wait = backoff_seconds(times, random.random, trouble.retry_after)
             return Later(wait, trouble.busy)
-        answer = client.give_up(trouble.reason)
-        self._answers[question.place] = answer
-        self._inbox(question.place, answer)
+        self._replies.finish(question, client.give_up(trouble.reason))
         return None
 
 
