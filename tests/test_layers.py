@@ -34,7 +34,7 @@ LEVELS = {
         localisation.trials""",
     "figures and the report": """
         agreement alignment_health baselines consensus pass_at_k quality reward_report
-        reward_quality summary_quality verdicts report_entries report_data report_pairs
+        reward_quality progress summary_quality verdicts report_entries report_data report_pairs
         report_page report_view trends report_compare report before_after gate""",
     "models": "attention pretrained models devices run_folder rollout decoding checkpoint policy",
     "judges": """
