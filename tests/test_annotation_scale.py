@@ -19,7 +19,7 @@ from text2grad.files import Journal
 from text2grad.ledger import Prices
 from text2grad.records import read_records
 from text2grad.schema import UserError
-from text2grad.tasks import get_task
+from text2grad.tasks import TASKS, get_task
 
 TASK = get_task("slf5k")
 ENVIRONMENT = {"OPENAI_API_KEY": KEY, "NO_PROXY": "127.0.0.1"}
@@ -255,6 +255,33 @@ def test_several_samples_keep_what_most_of_them_mark(folder):
     assert quality["samples_per_record"] == 3
     # A (good, poor), B (good), C (poor): 2 of A and B, 2 of A and C, 0 of B and C, of 3 + 3 + 2
     assert quality["agreement"]["span_agreement"] == pytest.approx(4 / 8)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_records_of_every_task_are_annotated_by_a_server(folder, name):
+    task = get_task(name)
+    row = {
+        "id": "a",
+        task.prompt_keys[0]: "Return x.",
+        task.response_keys[0]: "def f(x):\n    return x + 1\n",
+        "log": {"passed": False, "stderr": "ZeroDivisionError"},
+    }
+    quotes = {
+        label.key: [text] for label, text in zip(task.labels, ("def f(x):", "+ 1"), strict=True)
+    }
+    reply = {"reasoning": "Compared.", task.critique_keys[0]: "Adds one.", **quotes}
+    data = folder / "train.json"
+    data.write_text(json.dumps([row]))
+    with serve(lambda prompt, body: (200, reply)) as server:
+        annotate_file(config(data, base_url=server.url, task=name))
+        (body,) = server.bodies
+    assert body["response_format"]["json_schema"]["schema"]["required"] == list(reply)
+    prompt = body["messages"][0]["content"]
+    assert row[task.response_keys[0]].strip() in prompt
+    assert ("ZeroDivisionError" in prompt) == bool(task.test_keys)
+    (out,) = written(data)
+    assert {key: out[key] for key in quotes} == quotes
+    assert {span["match"] for span in out["spans"]} == {"exact"}
 
 
 def test_azure_is_asked_by_deployment_and_version(folder, monkeypatch):
