@@ -242,7 +242,9 @@ class Ledger:
         ]
         notes = []
         if self.all.unpriced:
-            notes.append(f"{self.all.unpriced:,} replies of a model without a price; --price_file")
+            notes.append(
+                f"{self.all.unpriced:,} replies of a model without a price in --price_file"
+            )
         if self.all.estimated:
             notes.append(f"{self.all.estimated:,} replies whose tokens the server did not count")
         return "\n".join([text_table(heads, rows), *(f"({note})" for note in notes)])
