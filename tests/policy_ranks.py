@@ -84,6 +84,7 @@ def main(settings: dict[str, Any], folder: Path) -> None:
     for name, flags in settings["runs"].items():
         forget_launch()
         made = build(settings, name, **flags)
+        made.accelerator.end_training = lambda: None  # the next run needs the communication
         engine = made.weights.policy
         found["engine"], found["stage"] = type(engine).__name__, engine.zero_optimization_stage()
         found["processes"] = made.accelerator.num_processes
