@@ -90,7 +90,7 @@ def main(settings: dict[str, Any], folder: Path) -> None:
         found["processes"] = made.accelerator.num_processes
         found["accumulation"] = engine.gradient_accumulation_steps()
         found["clipping"] = engine.gradient_clipping()
-        found["training"] = engine.training
+        found["training"] = engine.module.training
         made.train()
         found["digests"][name] = digest(made)
     rank = made.accelerator.process_index

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import Accelerator, DeepSpeedPlugin
 from accelerate.state import AcceleratorState, PartialState
+from transformers.integrations import unset_hf_deepspeed_config
 
 from text2grad.config.deepspeed import check_launcher, read_deepspeed
 from text2grad.config.launch import resolved_flags
@@ -44,11 +45,13 @@ def start_accelerator(args: PolicyConfig) -> Accelerator:
     if args.deepspeed:
         config = read_deepspeed(args, int(os.environ.get("WORLD_SIZE", "1")))
         _prepare_deepspeed()
-        # the policy is loaded whole, and cut afterwards: nothing of transformers may cut it before
         more["deepspeed_plugin"] = DeepSpeedPlugin(hf_ds_config=config, zero3_init_flag=False)
         more["gradient_accumulation_steps"] = args.gradient_accumulation_steps
     accelerator = Accelerator(mixed_precision="no", **more)
     count_processes()
+    # accelerate told transformers of ZeRO-3 all the same, which then would cut the policy before it
+    # is complete, and the reward model, which is no part of it
+    unset_hf_deepspeed_config()
     update = args.mini_batch_size * args.gradient_accumulation_steps
     processes = accelerator.num_processes
     if args.batch_size % (update * processes):
