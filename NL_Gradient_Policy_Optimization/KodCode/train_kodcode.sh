@@ -79,6 +79,6 @@ run "${LAUNCH[@]}" \
     --unmarked_score "$UNMARKED_SCORE" \
     --save_freq "$SAVE_FREQ" \
     --eval_steps "$EVAL_STEPS" \
-    --seed "$SEED" \
     --deepspeed "$DEEPSPEED" \
+    --seed "$SEED" \
     "$@"

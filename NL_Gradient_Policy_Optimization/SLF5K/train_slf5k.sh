@@ -75,6 +75,6 @@ run "${LAUNCH[@]}" \
     --output_max_length "$OUTPUT_MAX_LENGTH" \
     --save_freq "$SAVE_FREQ" \
     --eval_steps "$EVAL_STEPS" \
-    --seed "$SEED" \
     --deepspeed "$DEEPSPEED" \
+    --seed "$SEED" \
     "$@"
