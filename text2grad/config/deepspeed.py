@@ -40,7 +40,7 @@ def read_deepspeed(args: PolicyConfig, processes: int) -> dict[str, Any]:
             contradicts a flag; the message names both.
     """
     name = f"--deepspeed {args.deepspeed}"
-    check_installed(args.deepspeed, "set DEEPSPEED= for the shell")
+    check_installed(args.deepspeed, '--deepspeed "" for the shell')
     try:
         config = json.loads(Path(args.deepspeed).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
