@@ -23,7 +23,7 @@ LEVELS = {
         sandboxed.pytest_cases sandboxed.harness outcomes harness_report unit_tests ppo_math
         ppo_state dispatch ledger""",
     "flags and text": """
-        config config.annotation config.checks config.evaluation config.launch
+        config config.annotation config.checks config.deepspeed config.evaluation config.launch
         config.policy config.reward_model config.server config.testing config.training tasks
         tasks.kodcode tasks.slf5k tasks.spec tasks.ultrafeedback locate word_scores replies
         parsing alignment places critique_grammar grammar word_grammar token_table targets
@@ -37,7 +37,9 @@ LEVELS = {
         agreement alignment_health baselines consensus pass_at_k quality reward_report
         reward_quality progress summary_quality verdicts report_entries report_data report_pairs
         report_page report_view trends report_compare report before_after gate""",
-    "models": "attention pretrained models devices run_folder rollout decoding checkpoint policy",
+    "models": """
+        attention pretrained models devices run_folder rollout decoding checkpoint policy
+        training_weights""",
     "judges": """
         chat_errors chat_request resumable chat_client batch_client annotators annotators.clauses
         annotators.evidence annotators.execution annotators.execution_case
@@ -67,6 +69,7 @@ MAY_BE_HEAVY = {
         "decoding",
         "checkpoint",
         "policy",
+        "training_weights",
     ),
     *("scoring", "update", "step_log", "supervised", "model_metrics", "annotators.reward_model"),
     "run_checkpoints",
