@@ -16,17 +16,18 @@ PACKAGE = ROOT / "text2grad"
 # From the bottom to the top; a module may import from its own level and from those before it.
 LEVELS = {
     "types, files and mathematics": """
-        schema missing files shapes human_eval code_blocks folding token_bytes tables borders charts
-        wording process_tree sandbox_process sandbox_inside sandbox_calls sandbox_tiers sandbox
-        sandbox_pool sandboxed sandboxed.slices sandboxed.rewrite sandboxed.values
-        sandboxed.recorder sandboxed.guard sandboxed.cases sandboxed.pytest_cases
-        sandboxed.harness outcomes harness_report unit_tests ppo_math ppo_state dispatch ledger""",
+        schema missing files shapes conversations human_eval code_blocks folding token_bytes tables
+        borders charts wording process_tree sandbox_process sandbox_inside sandbox_calls
+        sandbox_tiers sandbox sandbox_pool sandboxed sandboxed.slices sandboxed.rewrite
+        sandboxed.values sandboxed.recorder sandboxed.guard sandboxed.cases
+        sandboxed.pytest_cases sandboxed.harness outcomes harness_report unit_tests ppo_math
+        ppo_state dispatch ledger""",
     "flags and text": """
         config config.annotation config.checks config.deepspeed config.evaluation config.launch
         config.policy config.reward_model config.server config.testing config.training tasks
-        tasks.kodcode tasks.slf5k tasks.spec locate word_scores replies parsing alignment places
-        critique_grammar grammar word_grammar token_table targets target_formats records
-        responses prompts chat text_metrics""",
+        tasks.kodcode tasks.slf5k tasks.spec tasks.ultrafeedback locate word_scores replies
+        parsing alignment places critique_grammar grammar word_grammar token_table targets
+        target_formats records responses prompts chat turns text_metrics""",
     "faults of code": """
         localisation localisation.edits localisation.kinds localisation.loop_rules
         localisation.meanings localisation.observations localisation.ranking localisation.search
@@ -50,8 +51,8 @@ LEVELS = {
         response_scores watch
         run_checkpoints""",
     "stages": """
-        prepare test_cases annotate align embedded environment reward_model sft generate metrics
-        judge trainer""",
+        candidates prepare test_cases annotate align embedded environment reward_model sft generate
+        metrics judge trainer""",
 }
 LEVEL_OF = {name: number for number, names in enumerate(LEVELS.values()) for name in names.split()}
 HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "deepspeed")

@@ -16,8 +16,7 @@ every_shell = pytest.mark.parametrize("shell", SHELLS, ids=relative)
 AWKWARD = ["two words", "", "it's", 'a "quote"', "$HOME", "back\\slash", "*", "ünï", "line\nbreak"]
 # Stands in for Python: appends its working folder and its words to a file.
 RECORDER = """#!/usr/bin/env bash
-printf '%s\\0' "$0" "$PWD" "$@" >> "$RECORD"
-printf '\\0\\0' >> "$RECORD"
+printf '%s\\0' "$0" "$PWD" "$@" "<end>" >> "$RECORD"
 """
 
 
@@ -53,7 +52,7 @@ def start(trees, shell, *arguments, **variables):
 
 def recorded(record):
     text = record.read_text(encoding="utf-8") if record.exists() else ""
-    calls = [call.split("\0") for call in text.split("\0\0\0")[:-1]]
+    calls = [call.split("\0")[:-1] for call in text.split("<end>\0")[:-1]]
     return [(call[0], call[1], call[2:]) for call in calls]
 
 

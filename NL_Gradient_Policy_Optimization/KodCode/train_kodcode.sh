@@ -81,4 +81,5 @@ run "${LAUNCH[@]}" \
     --eval_steps "$EVAL_STEPS" \
     --deepspeed "$DEEPSPEED" \
     --seed "$SEED" \
+    --deepspeed "$DEEPSPEED" \
     "$@"

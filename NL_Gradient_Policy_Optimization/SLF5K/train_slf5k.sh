@@ -77,4 +77,5 @@ run "${LAUNCH[@]}" \
     --eval_steps "$EVAL_STEPS" \
     --deepspeed "$DEEPSPEED" \
     --seed "$SEED" \
+    --deepspeed "$DEEPSPEED" \
     "$@"
