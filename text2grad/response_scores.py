@@ -91,7 +91,10 @@ def _own_scores(record: Record, task: TaskSpec) -> dict[str, float]:
     """What comparing texts says; it says nothing of code."""
     if task.scope == "code":
         return {}
-    return {"support_score": support_score(record.prompt, record.reference, record.response)}
+    if task.evidence == "answer" and not record.reference:
+        return {}
+    texts = record.prompt, record.reference, record.response
+    return {"support_score": support_score(*texts, task.evidence)}
 
 
 def _add_bert_scores(
