@@ -54,7 +54,7 @@ def main() -> None:
 
 def measure(
     records: Sequence[Record], predict: Predict, task: TaskSpec, seed: int
-) -> dict[str, float | None | list[float]]:
+) -> dict[str, float | list[float] | None]:
     """Precision, recall and F1 of the poor label over words, with an interval of the F1."""
     classes = (task.worst_label, "neutral")
     counts = []
@@ -120,9 +120,11 @@ def _words(text: str) -> list[str]:
 def _print(figures: dict[str, dict], rows: int) -> None:
     header = ["poor words", "precision", "recall", "F1", "95 % interval"]
     lines = [
-        [name, *(scores[key] for key in ("precision", "recall", "f1")), interval_text(
-            scores["f1_interval"]
-        )]
+        [
+            name,
+            *(scores[key] for key in ("precision", "recall", "f1")),
+            interval_text(scores["f1_interval"]),
+        ]
         for name, scores in figures.items()
     ]
     print(text_table(header, lines))

@@ -14,7 +14,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from text2grad.annotators.answer_evidence import AnswerEvidence
-from text2grad.annotators.answer_form import MATTERS_OF_TASTE, FormFault, check_form
+from text2grad.annotators.answer_form import (
+    MATTERS_OF_TASTE,
+    FormFault,
+    check_form,
+    is_one_language,
+)
 from text2grad.annotators.answer_key import find_key
 from text2grad.annotators.answer_quotes import Place, Quotes, join_faults, overlaps, phrase_of
 from text2grad.annotators.answer_signals import Verdict, judge_clauses, sentence_kinds
@@ -93,7 +98,7 @@ class _Case:
         self.quotes = Quotes(self.response, task)
         self.form = check_form(record.prompt, self.reference, self.response)
         self.key = find_key(record.prompt, self.reference, self.response)
-        self.is_comparable = all(fault.kind != "language" for fault in self.form)
+        self.is_comparable = is_one_language(self.reference, self.response)
         self.verdicts = judge_clauses(self.response, self.evidence, self.is_comparable)
 
     @cached_property
@@ -139,7 +144,8 @@ def _find_praise(case: _Case, faults: Sequence[Place]) -> list[_Praise]:
     chosen: list[_Praise] = []
     if case.key and case.key.right:
         chosen.append(_Praise("answer", case.quotes.fit(*case.key.right)))
-    apt = [v for v in case.verdicts if v.refuses and not v.fault and _refuses(case.reference)]
+    may_refuse = _refuses(case.reference)
+    apt = [v for v in case.verdicts if may_refuse and v.refuses and not v.fault]
     chosen += [_Praise("refusal", case.quotes.of_clause(v.clause)) for v in apt[:1]]
     chosen = [praised for praised in chosen if not overlaps(praised.place, faults)][:most]
     chosen += _best_clauses(case, faults, chosen)
@@ -221,10 +227,10 @@ def _declines(answer: AnswerText) -> bool:
 def _merit(verdict: Verdict) -> float:
     """Weight that a clause carries of the reference; 0 if it is no good quote."""
     support = verdict.support
-    if verdict.fault or not (verdict.is_content and verdict.is_exact and support.words):
+    is_sound = verdict.is_exact and (verdict.is_verbatim or (verdict.is_news and support.words > 1))
+    if verdict.fault or not (verdict.is_content and is_sound and support.words):
         return 0.0
-    is_word = support.words < 2 and not verdict.is_verbatim
-    if is_word or support.answer < _BORNE_OUT or support.together < _TOGETHER:
+    if support.answer < _BORNE_OUT or support.together < _TOGETHER:
         return 0.0
     news = 0.3 + 0.7 * support.fresh  # what the prompt has said already is worth little
     length = 1.0 if len(verdict.clause.words) >= 3 else 0.5

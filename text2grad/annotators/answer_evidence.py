@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from text2grad.annotators.answer_text import AnswerText
 from text2grad.annotators.clauses import Clause
@@ -13,6 +14,7 @@ from text2grad.annotators.evidence import WordSet
 from text2grad.annotators.lexicon import Word, read_words
 
 _KIND_WEIGHTS = {"name": 1.5, "number": 1.5, "content": 1.0, "light": 0.4, "function": 0.0}
+_NEIGHBOURS = 3  # clauses before and after one that count as its sentence
 _MOST_PLACES = 24  # clauses that one word can point to; a word in more of them tells nothing
 
 
@@ -56,6 +58,9 @@ class AnswerEvidence:
         asked = read_words(prompt)
         self.asked = WordSet(asked)
         self.answer = WordSet(reference.words)
+        self._first: dict[int, int] = {}
+        for place, clause in enumerate(self.clauses):
+            self._first.setdefault(clause.sentence, place)
         self._places: dict[str, list[int]] = {}
         for place, clause in enumerate(self.clauses):
             for stem in {word.stem for word in clause.words}:
@@ -90,6 +95,18 @@ class AnswerEvidence:
         informative = sum(word.is_informative for word in told)
         shares = (here / total, together / total, asked / total, fresh / total)
         return Support(sum(weights), *shares, informative)
+
+    @cached_property
+    def fresh(self) -> float:
+        """Share of the reference that the prompt has not said."""
+        return self.support(self.reference.words).fresh
+
+    def sentence_around(self, clause: Clause) -> Clause:
+        """The reference's sentence that the clause belongs to, as one clause, not too long."""
+        place = self.clauses.index(clause, max(0, self._first[clause.sentence]))
+        near = self.clauses[max(0, place - _NEIGHBOURS) : place + _NEIGHBOURS + 1]
+        words = [w for other in near if other.sentence == clause.sentence for w in other.words]
+        return replace(clause, words=tuple(words))
 
     def closest(self, words: Sequence[Word]) -> Clause | None:
         """The reference's clause that shares most of what `words` tell, None if none does."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from text2grad.annotators import answer_lists as lists
-from text2grad.annotators.answer_text import AnswerText
+from text2grad.annotators.answer_text import AnswerText, read_answer
 from text2grad.annotators.lexicon import read_words
 
 MATTERS_OF_TASTE = ("unstructured", "brief", "wordy")
@@ -61,10 +61,17 @@ def check_form(prompt: str, reference: AnswerText, response: AnswerText) -> list
     return [fault for fault in found if fault]
 
 
+def is_one_language(one: AnswerText, other: AnswerText) -> bool:
+    """Whether two texts are in one language, or too short to tell."""
+    return not one.language or not other.language or one.language == other.language
+
+
 def _language(asked: str, reference: AnswerText, response: AnswerText) -> FormFault | None:
     wanted, found = reference.language, response.language
-    if not wanted or not found or wanted == found:
+    if is_one_language(reference, response):
         return None
+    if read_answer(asked).language == found and not re.search(lists.LANGUAGE_WORDS, asked):
+        return None  # who asks in a language may be answered in it
     place = response.sentences[0] if response.sentences else None
     return FormFault("language", wanted, found, place)
 

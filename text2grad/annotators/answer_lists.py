@@ -97,6 +97,10 @@ ITEM_COUNT = (
     r"|fifteen|twenty)\s+(?!words?\b|sentences?\b|paragraphs?\b|lines?\b|levels?\b|years?\b"
     r"|minutes?\b|times\b|star\b)(?:[\w'-]+\s+){0,3}?([a-z]{3,}s)\b"
 )
+LANGUAGE_WORDS = (
+    r"\btranslat|\blocali[sz]|\blanguage|\bin (?:english|spanish|french|german|italian|portuguese"
+    r"|dutch|russian|chinese|japanese|korean|arabic|hindi|bengali|tamil|telugu|thai|greek|hebrew)\b"
+)
 LIST_WORDS = (
     r"\b(?:bullet(?:ed)?(?: points?| list)?|numbered list|list of|step[- ]by[- ]step|in steps)\b"
 )

@@ -28,9 +28,9 @@ SURENESS = {
     "filler": 2.0,
 }
 # Log-odds that people mark a clause as an error, fitted by logistic regression on half of 250
-# answers with marked errors and rounded. BASE is 0.7 lower than fitted, so that above 0 a clause is
+# answers with marked errors and rounded. BASE is 0.4 lower than fitted, so that above 0 a clause is
 # worth a poor quote.
-BASE = -1.9
+BASE = -1.6
 WEIGHTS = {
     "novel": 1.6,  # share of its weight that neither reference nor prompt has
     "apart": 0.8,  # share that never stands together in the reference
@@ -44,7 +44,8 @@ _CLOSED_WORDS = 80
 _CONCESSION = 0.8
 _UNRELATED = 0.85  # novel share of a response that has nothing to do with either text
 
-_CLEAR_WORDS = 3  # telling words a clause must have before it is called unsupported
+_CLEAR_WORDS = 2  # telling words a clause must have before it is called unsupported
+_NEWS_SHARE = 0.25  # of the share of the reference that goes beyond the prompt
 _REPEATED_SHARE = 0.8  # of a clause's pairs of words, heard before
 _REFUSALS = [re.compile(line) for line in lists.REFUSALS.strip().split("\n")]
 _FILLERS = [re.compile(line) for line in lists.FILLERS.strip().split("\n")]
@@ -62,6 +63,7 @@ class Verdict:
         doubt: how sure the fault is; faults above 0 are worth a quote.
         detail: what the critique adds: the right figure, the earlier sentence, unknown words.
         is_verbatim: whether the reference has the same words in the same order.
+        is_news: whether it says what the prompt has not said already.
         is_exact: whether its names and numbers are all in one of the texts.
         refuses: whether it declines to answer.
         is_content: whether it says something about the matter.
@@ -73,6 +75,7 @@ class Verdict:
     doubt: float = 0.0
     detail: str = ""
     is_verbatim: bool = False
+    is_news: bool = True
     is_exact: bool = True
     refuses: bool = False
     is_content: bool = True
@@ -107,10 +110,18 @@ def judge_clauses(
         elif not verbatim and kind != "grade":
             found = doubts.get(number)
             fault, doubt, detail = _find_fault(clause, support, earlier, evidence, found)
-        exact = not unfounded(clause, evidence)
         verdicts.append(
             Verdict(
-                clause, support, fault, doubt, detail, verbatim, exact, kind == "refusal", not kind
+                clause,
+                support,
+                fault,
+                doubt,
+                detail,
+                is_verbatim=verbatim,
+                is_news=support.fresh >= _NEWS_SHARE * evidence.fresh,
+                is_exact=not unfounded(clause, evidence),
+                refuses=kind == "refusal",
+                is_content=not kind,
             )
         )
     return verdicts

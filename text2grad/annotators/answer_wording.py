@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from text2grad.annotators.wording import Remark, VariantChooser
 
-_SHOWN_WORDS = 12  # of a quote
+_SHOWN_WORDS = 10  # of a quote
+_SHOWN_CHARS = 80
 _MOST_FAULTS = 3
 
 _PRAISE = {
@@ -228,32 +229,29 @@ class AnswerRemarks:
 def write_answer_critique(remarks: AnswerRemarks, response: str, most_chars: int) -> str:
     """One paragraph of up to five sentences: what is right, what is wrong and why, what is missing.
 
-    Sentences that would exceed `most_chars` are left out, the last first.
+    Sentences that would exceed `most_chars` are left out, the least important first.
     """
     choose = VariantChooser(response)
-    sentences = _praise(remarks, choose)
-    sentences += [_blame(fault, choose) for fault in remarks.faults[:_MOST_FAULTS]]
-    if remarks.missing:
-        phrases = [shorten(phrase) for phrase in remarks.missing]
-        kind = remarks.missing_kind
-        if kind == "content":
-            kind = "one" if len(phrases) == 1 else "two"
-        sentences.append(choose(_MISSING[kind]).format(*phrases))
-    elif not remarks.faults and remarks.praise:
-        sentences.append(choose(_CLEAN))
-    text = ""
-    for sentence in sentences:
-        longer = f"{text} {sentence[0].upper()}{sentence[1:]}".strip()
-        if len(longer) <= most_chars or not text:
-            text = longer
+    praise = _praise(remarks, choose)
+    blame = [_blame(fault, choose) for fault in remarks.faults[:_MOST_FAULTS]]
+    missing = [_name_missing(remarks, choose)] if remarks.missing else []
+    clean = [choose(_CLEAN)] if remarks.praise and not (blame or missing) else []
+    sentences = [*praise, *blame, *missing, *clean]
+    kept: set[str] = set()
+    for sentence in (*praise, *blame[:1], *missing, *clean, *blame[1:]):
+        whole = sum(len(other) + 1 for other in kept) + len(sentence)
+        if whole <= most_chars or not kept:
+            kept.add(sentence)
+    text = " ".join(f"{s[0].upper()}{s[1:]}" for s in sentences if s in kept)
     return text[:most_chars]
 
 
 def shorten(phrase: str) -> str:
     """A phrase as it is shown in running text: on one line, without its end if it is long."""
     words = phrase.split()
-    shown = " ".join(words[:_SHOWN_WORDS]).rstrip(".,;:")
-    return f"{shown[:120]}…" if len(words) > _SHOWN_WORDS or len(shown) > 120 else shown
+    whole = " ".join(words)
+    shown = " ".join(words[:_SHOWN_WORDS])[:_SHOWN_CHARS]
+    return whole if shown == whole else f"{shown.rstrip('.,;: ')}…"
 
 
 def _praise(remarks: AnswerRemarks, choose: VariantChooser) -> list[str]:
@@ -273,6 +271,14 @@ def _praise(remarks: AnswerRemarks, choose: VariantChooser) -> list[str]:
         kind = next(kind for kind, _ in remarks.praise if kind in ("content", "figure"))
         sentences.append(choose(_PRAISE[kind]).format(plain[0]))
     return sentences
+
+
+def _name_missing(remarks: AnswerRemarks, choose: VariantChooser) -> str:
+    phrases = [shorten(phrase) for phrase in remarks.missing]
+    kind = remarks.missing_kind
+    if kind == "content":
+        kind = "one" if len(phrases) == 1 else "two"
+    return choose(_MISSING[kind]).format(*phrases)
 
 
 def _blame(fault: AnswerFault, choose: VariantChooser) -> str:

@@ -18,9 +18,10 @@ _CURRENCIES = "$€£¥₹"
 
 _OPPOSITES: dict[str, set[str]] = {}
 for _pair in lists.ANTONYMS.split(";"):
-    _one, _other = _pair.split()
-    _OPPOSITES.setdefault(_one, set()).add(_other)
-    _OPPOSITES.setdefault(_other, set()).add(_one)
+    _forms = [{word, stem(word)} for word in _pair.split()]  # a word without content has no stem
+    for _one, _other in (_forms, _forms[::-1]):
+        for _form in _one:
+            _OPPOSITES.setdefault(_form, set()).update(_other)
 _DIMENSIONS = {
     stem(unit): number
     for number, line in enumerate(lists.UNITS.strip().split("\n"))
@@ -44,15 +45,16 @@ class Contradiction:
 
 
 def find_contradiction(clause: Clause, evidence: AnswerEvidence) -> Contradiction | None:
-    """The first difference between the clause and the reference's clause about the same thing."""
+    """The first difference between the clause and what the reference says of the same thing."""
     other = evidence.closest(clause.words)
     if other is None or clause.is_question or other.is_question:
         return None
-    for find in (_other_number, _other_unit, _other_name, _opposite, _denied):
-        found = find(clause, other, evidence)
+    sentence = evidence.sentence_around(other)
+    for find in (_other_number, _other_unit, _other_name, _opposite):
+        found = find(clause, sentence, evidence)
         if found:
             return found
-    return None
+    return _denied(clause, other, evidence)
 
 
 def _shared(
@@ -79,7 +81,8 @@ def _other_number(clause: Clause, other: Clause, evidence: AnswerEvidence) -> Co
         if word.kind == "number" and not evidence.answer.covers(word)
         if not evidence.asked.covers(word)
     ]
-    if not wrong or not _is_about(clause, other, evidence, wrong):
+    is_sum = "=" in _text(clause) or "=" in _text(other)  # steps may differ, and the result hold
+    if not wrong or is_sum or not _is_about(clause, other, evidence, wrong):
         return None
     said = {word.stem for word in clause.words}
     for word in wrong:
@@ -92,6 +95,10 @@ def _other_number(clause: Clause, other: Clause, evidence: AnswerEvidence) -> Co
         if len({rival.stem for rival in rivals}) == 1:
             return Contradiction("number", (word,), _with_unit(other, rivals[0]))
     return None
+
+
+def _text(clause: Clause) -> str:
+    return clause.text[clause.words[0].start : clause.words[-1].end]
 
 
 def _counted(clause: Clause, number: Word) -> str:
@@ -168,13 +175,13 @@ def _named(clause: Clause) -> list[tuple[tuple[str, str], list[Word]]]:
 
 
 def _opposite(clause: Clause, other: Clause, evidence: AnswerEvidence) -> Contradiction | None:
-    theirs = {word.text.lower(): word for word in other.words}
-    ours = {word.text.lower() for word in clause.words}
+    theirs = {word.stem: word for word in other.words}
+    ours = {word.stem for word in clause.words}
     if clause.is_negative != other.is_negative:
         return None
     for word in clause.words:
-        opposites = _OPPOSITES.get(word.text.lower(), set()) & theirs.keys() - ours
-        if opposites and word.text.lower() not in theirs:
+        opposites = _OPPOSITES.get(word.stem, set()) & theirs.keys() - ours
+        if opposites and word.stem not in theirs:
             rival = theirs[min(opposites)]
             if _is_about(clause, other, evidence, (word,)):
                 return Contradiction("reversed", (word,), rival.text)
