@@ -131,7 +131,7 @@ def test_a_repeated_sentence_is_poor_at_its_last_copy():
     (feedback,) = ReferenceAnnotator(task).annotate([Record("r", PROMPT, response, REFERENCE)])
     copy = next(s for s in feedback.spans if s.label == "poor" and s.text.startswith("Owls eat"))
     assert copy.start == response.rindex("Owls eat")
-    assert re.search("repeat|redundant|nothing new", critique)
+    assert re.search("repe|redundant|twice|second time|nothing new", critique)
 
 
 def test_a_needless_refusal_is_poor_and_an_apt_one_good():

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from text2grad.annotators import answer_lists as lists
+from text2grad.annotators import word_lists
 from text2grad.annotators.answer_evidence import AnswerEvidence, Support
 from text2grad.annotators.answer_text import AnswerText, read_answer
 from text2grad.annotators.clauses import Clause
@@ -49,6 +50,7 @@ _NEWS_SHARE = 0.25  # of the share of the reference that goes beyond the prompt
 _REPEATED_SHARE = 0.8  # of a clause's pairs of words, heard before
 _REFUSALS = [re.compile(line) for line in lists.REFUSALS.strip().split("\n")]
 _FILLERS = [re.compile(line) for line in lists.FILLERS.strip().split("\n")]
+_SPELLED = frozenset(f"{word_lists.UNITS} {word_lists.TENS} hundred thousand dozen".split())
 _GRADE = re.compile(lists.GRADES, re.I)
 
 
@@ -182,7 +184,8 @@ def _find_fault(
         return found.kind, SURENESS[found.kind], found.instead
     if doubt <= 0 or support.words < _CLEAR_WORDS or clause.is_question:
         return "", min(doubt, 0.0), ""
-    unknown = list(dict.fromkeys(word.text for word in unfounded(clause, evidence)))
+    strange = [word.text for word in unfounded(clause, evidence)]
+    unknown = list(dict.fromkeys(text for text in strange if text.lower() not in _SPELLED))
     kind = "unfounded" if unknown else "unsupported"
     return kind, doubt, " or ".join(f"“{word}”" for word in unknown[:2])
 

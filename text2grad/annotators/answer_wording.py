@@ -85,6 +85,11 @@ _FAULTS = {
         "“{quote}” is redundant after “{detail}”.",
         "After “{detail}”, “{quote}” adds nothing new.",
     ),
+    "said twice": (
+        "“{quote}” is said twice.",
+        "It says “{quote}” a second time, which adds nothing.",
+        "“{quote}” comes again in the same words, a mere repetition.",
+    ),
     "filler": (
         "“{quote}” is an empty phrase that delays the answer.",
         "“{quote}” is filler and could be cut.",
@@ -285,7 +290,9 @@ def _blame(fault: AnswerFault, choose: VariantChooser) -> str:
     detail = fault.detail if fault.fault == "unfounded" else shorten(fault.detail)
     if fault.fault in ("number", "unit", "name", "reversed", "answer"):
         detail = f"“{detail}”"
-    variants = [v for v in _FAULTS[fault.fault] if fault.quote or "{quote}" not in v]
+    is_copy = fault.fault == "repeated" and detail == shorten(fault.quote)
+    wordings = _FAULTS["said twice" if is_copy else fault.fault]
+    variants = [v for v in wordings if fault.quote or "{quote}" not in v]
     return choose(variants).format(
         quote=shorten(fault.quote), detail=detail, wanted=fault.wanted, found=fault.found
     )
