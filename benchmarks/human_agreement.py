@@ -9,8 +9,9 @@ white-space separated words, each with one label. Beside it stand annotators tha
 every word poor, none, and every word poor that occurs neither in the reference nor in the question.
 
 Out: a table and, with `--output_path`, the figures as JSON. Intervals: 95 %, from resampling rows.
-Weights of the annotator were fitted on even rows (counted from 0) of the QA-Feedback file of
-FineGrainedRLHF: `--rows odd` gives the figures of those it has never seen.
+The annotator's weights and threshold were fitted on even rows (counted from 0) of the QA-Feedback
+file of FineGrainedRLHF, but which signals it weighs was settled with a look at the odd ones too:
+`--rows odd` is not fitted on, and yet no untouched test.
 """
 
 from __future__ import annotations
