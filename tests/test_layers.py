@@ -41,8 +41,11 @@ LEVELS = {
         attention pretrained models devices run_folder rollout decoding checkpoint policy
         training_weights""",
     "judges": """
-        chat_errors chat_request resumable chat_client batch_client annotators annotators.clauses
-        annotators.evidence annotators.execution annotators.execution_case
+        chat_errors chat_request resumable chat_client batch_client annotators annotators.answer
+        annotators.answer_evidence annotators.answer_form annotators.answer_key
+        annotators.answer_lists annotators.answer_quotes annotators.answer_signals
+        annotators.answer_text annotators.answer_wording annotators.clauses
+        annotators.contradiction annotators.evidence annotators.execution annotators.execution_case
         annotators.execution_wording annotators.human annotators.lexicon annotators.verdict
         annotators.openai_server annotators.reference annotators.reward_model
         annotators.signals annotators.word_lists annotators.wording""",
