@@ -1,9 +1,9 @@
-"""Prompts as token ids: the model's own chat template, special tokens kept out of user data."""
+"""Prompts as text or token ids, never too long, special tokens kept out of user data."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,10 @@ from text2grad.schema import UserError
 from text2grad.tasks import PromptTemplate
 
 ELLIPSIS = " [...] "
+# what chat templates are written with, for models whose tokenizer is not at hand
+COMMON_SPECIALS = re.compile(
+    r"<\|[^\s<>|]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<[bep]os>"
+)
 
 
 @dataclass(frozen=True)
@@ -20,22 +24,91 @@ class Prompt:
     Attributes:
         ids: token ids, with the template's own special tokens.
         shortened: whether the long slot had to be cut to fit.
+        text: the user turn that they say.
     """
 
-    ids: list[int]
+    ids: Sequence[int]
     shortened: bool = False
+    text: str = ""
 
 
-class PromptRenderer:
+class TextRenderer:
+    """Fills a prompt template.
+
+    Args:
+        template: the wording.
+        max_tokens: bound on the rendered prompt.
+        encode: a user turn as the ids of the whole prompt.
+        specials: finds the special tokens that are spelled out in a text, None for none.
+        long_slot: the slot that is shortened, in its middle, when the prompt is too long; the
+            other slots and the instructions are never cut.
+        flag: the flag that set `max_tokens`, for messages.
+    """
+
+    def __init__(
+        self,
+        template: PromptTemplate,
+        max_tokens: int,
+        encode: Callable[[str], Sequence[int]],
+        specials: re.Pattern[str] | None,
+        long_slot: str = "prompt",
+        flag: str = "--prompt_max_length",
+    ) -> None:
+        self.template, self.max_tokens = template, max_tokens
+        self.long_slot, self.flag = long_slot, flag
+        self._encode_turn, self._special = encode, specials
+
+    def render(self, origin: str = "", **slots: str) -> Prompt:
+        """The prompt's ids.
+
+        Args:
+            origin: names the record in messages.
+            slots: the template's slots; special tokens spelled out in them are defused.
+
+        Raises:
+            UserError: the prompt is too long even without its long slot.
+        """
+        safe = {name: self.defuse(text) for name, text in slots.items()}
+        made = self._made(safe)
+        if len(made.ids) <= self.max_tokens:
+            return made
+        return self._shorten(safe, len(made.ids), origin)
+
+    def _shorten(self, slots: Mapping[str, str], length: int, origin: str) -> Prompt:
+        text, rest = slots[self.long_slot], len(self._made({**slots, self.long_slot: ""}).ids)
+        if rest > self.max_tokens:
+            raise UserError(
+                f"{origin or 'a prompt'}: {rest} tokens even with an empty {self.long_slot}, but "
+                f"{self.flag} is {self.max_tokens}; raise it"
+            )
+        keep = len(text)
+        while length > self.max_tokens:
+            # Characters per token vary along the text, so cut in proportion and look again.
+            keep = min(keep - 1, keep * (self.max_tokens - rest) // (length - rest))
+            head = text[: keep * 2 // 3]
+            tail = text[len(text) - (keep - len(head)) :] if keep > len(head) else ""
+            cut = head.rstrip() + ELLIPSIS + tail.lstrip() if keep else ""
+            made = self._made({**slots, self.long_slot: cut}, shortened=True)
+            length = len(made.ids)
+        return made
+
+    def _made(self, slots: Mapping[str, str], shortened: bool = False) -> Prompt:
+        text = self.template.render(**slots)
+        return Prompt(self._encode_turn(text), shortened, text)
+
+    def defuse(self, text: str) -> str:
+        """The text with a space inside every spelled-out special token, which ends its power."""
+        if self._special is None:
+            return text
+        return self._special.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
+
+
+class PromptRenderer(TextRenderer):
     """Fills a prompt template and renders it as one user turn of the model's chat template.
 
     Args:
         tokenizer: must have a chat template.
-        template: the wording.
-        max_tokens: bound on the rendered prompt.
-        long_slot: the slot that is shortened, in its middle, when the prompt is too long; the
-            other slots and the instructions are never cut.
-        flag: the flag that set `max_tokens`, for messages.
+        template, max_tokens, long_slot, flag: as `TextRenderer` takes them.
     """
 
     def __init__(
@@ -52,53 +125,17 @@ class PromptRenderer:
                 "instruction-tuned model, give one by --chat_template FILE where the model is "
                 "trained, or put a chat_template.jinja into its folder"
             )
-        self.tokenizer, self.template = tokenizer, template
-        self.max_tokens, self.long_slot, self.flag = max_tokens, long_slot, flag
-        specials = sorted(map(str, _special_strings(tokenizer)), key=len, reverse=True)
-        self._special = re.compile("|".join(map(re.escape, specials))) if specials else None
-
-    def render(self, origin: str = "", **slots: str) -> Prompt:
-        """The prompt's ids.
-
-        Args:
-            origin: names the record in messages.
-            slots: the template's slots; special tokens spelled out in them are defused.
-
-        Raises:
-            UserError: the prompt is too long even without its long slot.
-        """
-        safe = {name: self.defuse(text) for name, text in slots.items()}
-        ids = self._encode(safe)
-        if len(ids) <= self.max_tokens:
-            return Prompt(ids)
-        return Prompt(self._shorten(safe, len(ids), origin), shortened=True)
-
-    def _shorten(self, slots: Mapping[str, str], length: int, origin: str) -> list[int]:
-        text, rest = slots[self.long_slot], len(self._encode({**slots, self.long_slot: ""}))
-        if rest > self.max_tokens:
-            raise UserError(
-                f"{origin or 'a prompt'}: {rest} tokens even with an empty {self.long_slot}, but "
-                f"{self.flag} is {self.max_tokens}; raise it"
-            )
-        keep = len(text)
-        while length > self.max_tokens:
-            # Characters per token vary along the text, so cut in proportion and look again.
-            keep = min(keep - 1, keep * (self.max_tokens - rest) // (length - rest))
-            head = text[: keep * 2 // 3]
-            tail = text[len(text) - (keep - len(head)) :] if keep > len(head) else ""
-            cut = head.rstrip() + ELLIPSIS + tail.lstrip() if keep else ""
-            ids = self._encode({**slots, self.long_slot: cut})
-            length = len(ids)
-        return ids
-
-    def _encode(self, slots: Mapping[str, str]) -> list[int]:
-        return encode_chat(self.tokenizer, self.template.render(**slots))
-
-    def defuse(self, text: str) -> str:
-        """The text with a space inside every spelled-out special token, which ends its power."""
-        if self._special is None:
-            return text
-        return self._special.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
+        self.tokenizer = tokenizer
+        names = sorted(map(str, _special_strings(tokenizer)), key=len, reverse=True)
+        specials = re.compile("|".join(map(re.escape, names))) if names else None
+        super().__init__(
+            template,
+            max_tokens,
+            lambda text: encode_chat(tokenizer, text),
+            specials,
+            long_slot,
+            flag,
+        )
 
 
 def encode_chat(tokenizer: Any, user_text: str) -> list[int]:
