@@ -51,7 +51,7 @@ class VllmEngine:
         lora_rank: int = 0,
         seed: int = 0,
     ) -> None:
-        if not torch.cuda.is_available():
+        if not has_gpu():
             raise UserError(f"{flag}: vLLM needs a GPU, and none is visible; use hf")
         try:
             import vllm
@@ -152,6 +152,11 @@ class VllmEngine:
         return ids
 
 
+def has_gpu() -> bool:
+    """Whether torch sees a GPU."""
+    return torch.cuda.is_available()
+
+
 def gpu_share(limit: str) -> float:
     """`--gpu_memory 30GiB` as a share of the first GPU's memory, at most `GPU_SHARE`.
 
@@ -164,5 +169,6 @@ def gpu_share(limit: str) -> float:
         wanted = convert_file_size_to_int(limit)
     except ValueError as error:
         raise UserError(f"--gpu_memory {limit}: no size, for example 30GiB") from error
-    total = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else 0
-    return min(GPU_SHARE, wanted / total) if total else GPU_SHARE
+    if not has_gpu():
+        return GPU_SHARE
+    return min(GPU_SHARE, wanted / torch.cuda.get_device_properties(0).total_memory)

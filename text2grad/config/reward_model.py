@@ -146,6 +146,8 @@ class RewardInferConfig(InferBackendConfig):
         at_least(self, -1, "max_samples")
         at_least(self, 0, "temperature", "unconstrained_samples")
         self._check_backend()
+        if self.chat_template and self.backend == "server":
+            raise UserError("--chat_template: the server has its own; drop the flag")
         if self.temperature and self.constrained_decoding and self.backend == "hf":
             raise UserError(
                 f"--temperature {self.temperature}: constrained decoding is greedy; drop the flag, "
