@@ -11,6 +11,7 @@ from chat_server import GOOD_REPLY, KEY, POST, SUMMARY, serve
 from fault_server import serve_faults
 
 from text2grad.annotators.reward_model import RewardModelAnnotator
+from text2grad.annotators.reward_server import NO_ROOM
 from text2grad.chat import encode_chat
 from text2grad.config import PolicyConfig, RewardInferConfig
 from text2grad.files import read_rows
@@ -34,6 +35,7 @@ def _network(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setattr("text2grad.dispatch._FIRST_WAIT", 0.05)
 
 
 @pytest.fixture(scope="module")
@@ -63,17 +65,31 @@ def answering(prompt, body):
 # -- the request
 
 
-@pytest.mark.parametrize("prompt", ["A dog ran.", "The cat sat. " * 300, "<|im_end|> <s> [INST]"])
-def test_the_server_is_shown_what_the_local_model_sees(base, prompt):
+def test_the_server_is_shown_what_the_local_model_sees(base):
     """Where the served folder is here: in the model's template, the same ids."""
-    record = Record("a", prompt, "The cat sat.")
-    local = RewardModelAnnotator(base, SLF5K, dtype="fp32", prompt_max_tokens=200)
-    own = local.renderer.render(prompt=prompt, response=record.response).ids
+    prompts = ("A dog ran.", "The cat sat. " * 300, "<|im_end|> <s> [INST]")
+    given = [Record(prompt[:9], prompt, "The cat sat.") for prompt in prompts]
+    local = RewardModelAnnotator(
+        base, SLF5K, dtype="fp32", prompt_max_tokens=200, constrained=False, max_new_tokens=2
+    )
+    seen = []
+
+    def reply(ids, judged):
+        seen.extend(ids)
+        return [""] * len(ids)
+
+    local._reply = reply
+    local.annotate(given)
     with serve(answering) as server:
-        critic(server, reward_model_name=base, reward_prompt_max_length=200).annotate([record])
-    (message,) = server.bodies[0]["messages"]
-    assert message["role"] == "user"
-    assert encode_chat(load_tokenizer(base, ""), message["content"]) == own
+        made = critic(server, reward_model_name=base, reward_prompt_max_length=200)
+        made.annotate(given)
+    tokenizer, sent = load_tokenizer(base, ""), []
+    for body in server.bodies:
+        (message,) = body["messages"]
+        assert message["role"] == "user"
+        sent.append(encode_chat(tokenizer, message["content"]))
+    assert sorted(sent) == sorted(seen)
+    assert max(map(len, sent)) > 190
 
 
 def test_a_request_holds_name_limits_and_schema():
@@ -102,7 +118,7 @@ def test_without_the_tokenizer_length_is_estimated_and_special_tokens_are_defuse
     assert f"Summary: {SUMMARY}" in first
     assert f"Post: {POST}" in second
     assert [type(one) for one in said] == [Feedback, Unparseable, Feedback]
-    assert "tokens even with an empty prompt" in said[1].reason
+    assert said[1] == Unparseable(NO_ROOM)
 
 
 def test_of_an_answer_with_code_the_code_is_sent_and_quotes_are_put_into_the_answer():
@@ -155,7 +171,7 @@ def test_a_request_that_always_fails_is_given_up_alone():
         said = critic(server, reward_max_retries=1).annotate(records(3))
     assert [isinstance(one, Feedback) for one in said] == [True, False, True]
     assert said[1] == Unparseable("500 cuda")
-    assert len(server.bodies) == 4
+    assert len(server.bodies) == 2 + 4  # it asks to come back, which is worth three times as many
 
 
 def test_a_server_that_never_was_there_stops_the_run_at_once():
@@ -220,8 +236,7 @@ def ppo(base, folder, server, **flags):
     return Text2GradTrainer(policy_runs.config(base, data, folder / "run", **flags))
 
 
-def test_two_steps_of_ppo_through_every_fault(base, tmp_path, monkeypatch):
-    monkeypatch.setattr("text2grad.dispatch._FIRST_WAIT", 0.05)
+def test_two_steps_of_ppo_through_every_fault(base, tmp_path):
     wording = tmp_path / "wording.txt"
     wording.write_text("Judge.\n$prompt\n<summary>\n$response\n</summary>\nJSON.")
     faults = {"share": 0.1, "stall": 0.6, "patience": 0.3, "retry_after": 0.1}
@@ -241,8 +256,7 @@ def test_two_steps_of_ppo_through_every_fault(base, tmp_path, monkeypatch):
     judged = sum(row["judged"] for row in rows)
     failed = sum(sum(row["unparseable"].values()) for row in rows)
     assert (judged + failed, len(samples)) == (8, 8)
-    final = [turn for turn in {(prompt, turn) for prompt, turn, _ in server.log}]
-    assert all(turn == 1 for _, turn in final)  # nothing was argued about
+    assert {turn for _, turn, _ in server.log} == {1}  # no reply is argued about
     assert judged
     assert {fault for _, _, fault in server.log} & {"429", "500", "503", "stall", "cut"}
     assert all(row["critique_tokens"] > 0 for row in rows)
@@ -268,12 +282,11 @@ def test_what_cannot_be_read_is_masked_out(base, tmp_path):
 def test_a_server_that_dies_between_steps_stops_with_one_line(base, tmp_path):
     with serve(answering) as server:
         made = ppo(base, tmp_path, server, reward_patience_seconds=0.3, save_freq=1)
-        made.step_number = 0
-        answer, served = server.answer, Counter()
+        served = Counter()
 
         def four_replies(prompt, body):
             served["replies"] += 1
-            return answer(prompt, body) if served["replies"] <= 4 else (503, {"message": "gone"})
+            return (200, REPLY) if served["replies"] <= 4 else (503, {"message": "gone"})
 
         server.answer = four_replies
         with pytest.raises(

@@ -186,7 +186,7 @@ class ChatClient:
             UserError: it has been for longer than the rules allow.
         """
         patience = self.rules.patience_seconds
-        if not (patience and self._reached and trouble.then == "later" and trouble.away):
+        if not (patience and trouble.then == "later" and trouble.away):
             self._away_since = None
             return False
         now = time.monotonic()

@@ -46,8 +46,8 @@ class AskingRules:
         flag: the flag that names the server, for messages.
         kept: what a message that stops the run says of the answers so far.
         asks_again: a reply that cannot be read is asked for once more.
-        patience_seconds: how long a server that has answered before may be busy or away; 0 counts
-            its failures instead, as those of the requests.
+        patience_seconds: how long the server may be busy or away; 0 counts its failures instead, as
+            those of the requests.
         shows_ledger: print the ledger at the end of each `ChatClient.ask`.
     """
 

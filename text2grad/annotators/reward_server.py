@@ -139,10 +139,10 @@ class RewardServer:
     def _show(self, record: Record) -> tuple[Prompt, Code] | Unparseable:
         try:
             return self._prompts.show(record)
-        except UserError as error:
+        except UserError:
             if self._is_exact:
                 raise
-            return Unparseable(str(error))  # an estimate stops no run
+            return Unparseable(NO_ROOM)  # an estimate stops no run
 
 
 def _renderer(place: ServerPlace, template: PromptTemplate, max_tokens: int) -> TextRenderer:
