@@ -178,6 +178,9 @@ def test_weights_are_synchronised_once_after_each_step_and_before_the_next_rollo
     ]
     greedy = [{one.temperature for one in params} for _, params, _ in fake.calls]
     assert greedy == [{1.0}, {0.0}, {1.0}, {0.0}]
+    seeds = [[one.seed for one in params] for _, params, _ in fake.calls]
+    assert len({*seeds[0], *seeds[2]}) == 8  # one for each sample
+    assert set(seeds[1] + seeds[3]) == {None}
     (engine,) = fake.engines  # the base model is loaded once
     assert engine["model"] == model
     assert (engine["enable_lora"], engine["max_lora_rank"], engine["max_loras"]) == (True, 16, 1)

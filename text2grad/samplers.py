@@ -68,7 +68,8 @@ class VllmSampler:
             seed=args.seed,
         )
         # removed with this object, whichever way the run ends
-        self._folder = tempfile.TemporaryDirectory(prefix=".rollout_", dir=args.output_dir)
+        folder = Path(args.output_dir).resolve()
+        self._folder = tempfile.TemporaryDirectory(prefix=".rollout_", dir=folder)
         self._adapter: Any = None
 
     def sync(self, step: int) -> None:
