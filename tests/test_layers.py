@@ -16,17 +16,19 @@ PACKAGE = ROOT / "text2grad"
 # From the bottom to the top; a module may import from its own level and from those before it.
 LEVELS = {
     "types, files and mathematics": """
-        schema missing files shapes human_eval code_blocks folding token_bytes tables borders charts
-        wording process_tree sandbox_process sandbox_inside sandbox_calls sandbox_tiers sandbox
-        sandbox_pool sandboxed sandboxed.slices sandboxed.rewrite sandboxed.values
-        sandboxed.recorder sandboxed.guard sandboxed.cases sandboxed.pytest_cases
-        sandboxed.harness outcomes harness_report unit_tests ppo_math ppo_state dispatch ledger""",
+        schema missing files shapes conversations human_eval code_blocks folding token_bytes tables
+        borders charts wording process_tree sandbox_process sandbox_inside sandbox_calls
+        sandbox_tiers sandbox sandbox_pool sandboxed sandboxed.slices sandboxed.rewrite
+        sandboxed.values sandboxed.recorder sandboxed.guard sandboxed.cases
+        sandboxed.pytest_cases sandboxed.harness outcomes harness_report unit_tests ppo_math
+        ppo_state dispatch ledger""",
     "flags and text": """
-        config config.annotation config.backends config.checks config.evaluation config.launch
+        config config.annotation config.backends config.checks config.deepspeed config.evaluation
+        config.launch
         config.policy config.reward_model config.server config.testing config.training tasks
-        tasks.kodcode tasks.slf5k tasks.spec locate word_scores replies parsing alignment places
-        critique_grammar grammar word_grammar token_table targets target_formats records
-        responses prompts chat text_metrics""",
+        tasks.kodcode tasks.slf5k tasks.spec tasks.ultrafeedback locate word_scores replies
+        parsing alignment places critique_grammar grammar word_grammar token_table targets
+        target_formats records responses prompts chat turns text_metrics""",
     "faults of code": """
         localisation localisation.edits localisation.kinds localisation.loop_rules
         localisation.meanings localisation.observations localisation.ranking localisation.search
@@ -37,8 +39,8 @@ LEVELS = {
         reward_quality progress summary_quality verdicts report_entries report_data report_pairs
         report_page report_view trends report_compare report before_after gate""",
     "models": """
-        attention pretrained models devices run_folder rollout vllm_engine samplers decoding
-        checkpoint policy""",
+        attention pretrained models devices run_folder rollout vllm_engine decoding checkpoint
+        policy training_weights samplers""",
     "judges": """
         chat_errors chat_request resumable chat_client batch_client annotators annotators.clauses
         annotators.evidence annotators.execution annotators.execution_case
@@ -52,8 +54,8 @@ LEVELS = {
         response_scores watch
         run_checkpoints""",
     "stages": """
-        prepare test_cases annotate align embedded environment reward_model sft generate metrics
-        judge trainer""",
+        candidates prepare test_cases annotate align embedded environment reward_model sft generate
+        metrics judge trainer""",
 }
 LEVEL_OF = {name: number for number, names in enumerate(LEVELS.values()) for name in names.split()}
 HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "deepspeed")
@@ -72,6 +74,7 @@ MAY_BE_HEAVY = {
         "decoding",
         "checkpoint",
         "policy",
+        "training_weights",
     ),
     *("scoring", "update", "step_log", "supervised", "model_metrics"),
     *("annotators.reward_model", "annotators.reward_vllm"),

@@ -204,7 +204,7 @@ def test_sampled_ids_are_optimised_as_they_are(monkeypatch, start):
     batches, _, _ = policy_runs.scored(made)
     ids = [row[mask].tolist() for b in batches for row, mask in zip(*response_rows(b), strict=True)]
     assert ids == [[9, 300, END]] * 4
-    prompts = [made.renderer.render(prompt=r.prompt).ids for r in made.order.batch(0)]
+    prompts = [made.renderer.render_record(r).ids for r in made.order.batch(0)]
     assert fake.calls[0][0] == prompts
 
 
@@ -227,7 +227,7 @@ def test_several_processes_are_refused(start):
     args = start(rollout_backend="hf").args
     vllm = SimpleNamespace(**vars(args) | {"rollout_backend": "vllm"})
     with pytest.raises(UserError, match=r"--rollout_backend vllm: .* there are 2; start one"):
-        build_sampler(vllm, None, SimpleNamespace(num_processes=2))
+        build_sampler(vllm, None, SimpleNamespace(accelerator=SimpleNamespace(num_processes=2)))
 
 
 def test_hf_needs_no_vllm(monkeypatch, start):

@@ -10,6 +10,7 @@ from text2grad import progress
 from text2grad.agreement import word_units
 from text2grad.alignment import locate_spans, score_tokens
 from text2grad.annotators.reference import support_score
+from text2grad.conversations import chat_messages, prompt_turns
 from text2grad.records import tests_of
 from text2grad.schema import Feedback, Record
 from text2grad.solutions import checks_passed, find_faults, run_responses
@@ -115,7 +116,7 @@ def _likelihoods(records: Sequence[Record], args: PolicyMetricsConfig, task: Tas
     metric = Perplexity.load(args, template)
     found = metric.compute(
         predictions=[record.response for record in records],
-        prompts=[record.prompt for record in records],
+        prompts=[chat_messages(prompt_turns(record)) for record in records],
     )
     return [
         {"nats": nats, "tokens": tokens}

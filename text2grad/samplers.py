@@ -16,9 +16,8 @@ from text2grad.schema import UserError
 from text2grad.vllm_engine import VllmEngine
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-
     from text2grad.config import PolicyConfig
+    from text2grad.training_weights import TrainingWeights
 
 
 class Sampler(Protocol):
@@ -51,13 +50,14 @@ class VllmSampler:
     Args:
         model: the policy, a PEFT model on a base that was loaded from a folder or the hub.
         args: `rollout_gpu_memory`, lengths, precision, rank and seed.
+        weights: the same weights in training, which may be spread out.
 
     Raises:
         UserError: see `VllmEngine`.
     """
 
-    def __init__(self, model: Any, args: PolicyConfig) -> None:
-        self._model = model
+    def __init__(self, model: Any, args: PolicyConfig, weights: TrainingWeights) -> None:
+        self._model, self._weights = model, weights
         self._engine = VllmEngine(
             model.get_base_model().name_or_path,
             "--rollout_backend vllm",
@@ -76,7 +76,8 @@ class VllmSampler:
         """Save the adapter as it is after `step` and sample with it from now on."""
         older = list(Path(self._folder.name).iterdir())
         path = Path(self._folder.name) / f"step_{step}"
-        self._model.save_pretrained(path)
+        with self._weights.whole():
+            self._model.save_pretrained(path)
         self._adapter = self._engine.adapter(step + 1, str(path))
         for folder in older:
             shutil.rmtree(folder)
@@ -89,7 +90,7 @@ class VllmSampler:
         return self._engine.generate(prompts, sampling, seeds, self._adapter)
 
 
-def build_sampler(args: PolicyConfig, model: nn.Module, accelerator: Accelerator) -> Sampler:
+def build_sampler(args: PolicyConfig, model: nn.Module, weights: TrainingWeights) -> Sampler:
     """The sampler that `--rollout_backend` names.
 
     Raises:
@@ -97,9 +98,10 @@ def build_sampler(args: PolicyConfig, model: nn.Module, accelerator: Accelerator
     """
     if args.rollout_backend == "hf":
         return ModelSampler(model)
-    if accelerator.num_processes > 1:
+    processes = weights.accelerator.num_processes
+    if processes > 1:
         raise UserError(
-            f"--rollout_backend vllm: samples for one process, and there are "
-            f"{accelerator.num_processes}; start one, or use hf"
+            f"--rollout_backend vllm: samples for one process, and there are {processes}; start "
+            "one, or use hf"
         )
-    return VllmSampler(model, args)
+    return VllmSampler(model, args, weights)

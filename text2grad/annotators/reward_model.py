@@ -117,15 +117,18 @@ class RewardModelAnnotator:
     ) -> list[Feedback | Unparseable]:
         """One feedback per record, in order; `stats` then tells how they were written."""
         self.stats = DecodingStats(raw=[""] * len(records))
-        shown = [self._prompts.show(record) for record in records]
-        prompts, judged = [prompt.ids for prompt, _ in shown], [code for _, code in shown]
-        order = sorted(range(len(records)), key=lambda i: (len(prompts[i]), i))
+        prompts, judged, too_long = self._prompts.show(records)
         out: list[Feedback | Unparseable] = [Unparseable("not judged")] * len(records)
+        for i, error in too_long.items():
+            out[i] = Unparseable(str(error))
+        order = sorted(prompts, key=lambda i: (len(prompts[i].ids), i))
         started = time.perf_counter()
         with tqdm(total=len(records), desc="judging", unit="reply", disable=not progress) as bar:
             for start in range(0, len(order), self.batch_size):
                 rows = order[start : start + self.batch_size]
-                replies = self._reply([prompts[i] for i in rows], [judged[i].text for i in rows])
+                replies = self._reply(
+                    [prompts[i].ids for i in rows], [judged[i].text for i in rows]
+                )
                 for i, text in zip(rows, replies, strict=True):
                     if text is None:
                         out[i] = Unparseable(NO_ROOM)

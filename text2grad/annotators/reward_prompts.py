@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from text2grad.chat import Prompt, TextRenderer
+from text2grad.chat import Prompt, PromptTooLong, TextRenderer
 from text2grad.code_blocks import Code, judged_code
 from text2grad.parsing import parse_reply
 from text2grad.schema import Feedback, Record, Unparseable, UserError
@@ -47,16 +48,31 @@ class RewardPrompts:
     def __init__(self, task: TaskSpec, renderer: TextRenderer) -> None:
         self._task, self.renderer = task, renderer
 
-    def show(self, record: Record) -> tuple[Prompt, Code]:
-        """The prompt about a record, and what of its response is judged.
+    def show(
+        self, records: Sequence[Record]
+    ) -> tuple[dict[int, Prompt], list[Code], dict[int, PromptTooLong]]:
+        """The prompts about records.
+
+        Returns:
+            The prompts by the place of their record, what of each response is judged, and why the
+            other records have no prompt.
 
         Raises:
-            UserError: prompt and response are too long for the renderer.
+            PromptTooLong: of the first record, where none fits: then the bound is at fault.
         """
-        judged = judged_code(record.response, self._task.scope)
-        # a response without code is shown as it is, and has nothing that can be quoted
-        shown = judged.text or record.response
-        return self.renderer.render(record.origin, prompt=record.prompt, response=shown), judged
+        judged = [judged_code(record.response, self._task.scope) for record in records]
+        prompts: dict[int, Prompt] = {}
+        too_long: dict[int, PromptTooLong] = {}
+        for place, (record, code) in enumerate(zip(records, judged, strict=True)):
+            # a response without code is shown as it is, and has nothing that can be quoted
+            slots = {"prompt": record.prompt, "response": code.text or record.response}
+            try:
+                prompts[place] = self.renderer.render(record.origin, record.turns, **slots)
+            except PromptTooLong as error:
+                too_long[place] = error
+        if too_long and not prompts:
+            raise next(iter(too_long.values()))
+        return prompts, judged, too_long
 
     def read(self, reply: str, judged: Code) -> Feedback | Unparseable:
         """The feedback in a reply, with places in the response where the reply gives places."""

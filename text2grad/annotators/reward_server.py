@@ -12,17 +12,14 @@ from tqdm import tqdm
 
 from text2grad.annotators.openai_server import reply_schema
 from text2grad.annotators.reward_prompts import ReplyStats, RewardPrompts
-from text2grad.chat import COMMON_SPECIALS, Prompt, PromptRenderer, TextRenderer
+from text2grad.chat import COMMON_SPECIALS, PromptRenderer, TextRenderer
 from text2grad.chat_client import ChatClient
 from text2grad.chat_request import AskingRules
-from text2grad.code_blocks import Code
 from text2grad.config import ServerConfig
 from text2grad.ledger import estimate_tokens
-from text2grad.schema import Feedback, Record, Unparseable, UserError
+from text2grad.schema import Feedback, Record, Unparseable
 from text2grad.target_formats import TargetFormat, resolve_format
 from text2grad.tasks import PromptTemplate, TaskSpec
-
-NO_ROOM = "prompt too long"
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,6 @@ class RewardServer:
         )
         template = task.prompt_template(self.format.prompt, prompt_file)
         renderer = _renderer(place, template, prompt_max_tokens)
-        self._is_exact = isinstance(renderer, PromptRenderer)
         self._prompts = RewardPrompts(task, renderer)
         rules = AskingRules(
             place.server_flag,
@@ -116,33 +112,25 @@ class RewardServer:
             UserError: see `ChatClient.ask`.
         """
         started, written = time.perf_counter(), self._client.ledger.run.output
-        shown = [self._show(record) for record in records]
-        places = [place for place, one in enumerate(shown) if not isinstance(one, Unparseable)]
+        prompts, judged, too_long = self._prompts.show(records)
         with tqdm(total=len(records), desc="judging", unit="reply", disable=not progress) as bar:
-            bar.update(len(records) - len(places))
-            texts = [shown[place][0].text for place in places]
+            bar.update(len(too_long))
+            texts = [prompt.text for prompt in prompts.values()]
             replies = self._client.ask(texts, str, lambda number, reply: bar.update())
-        raw, out = [""] * len(records), [Unparseable(NO_ROOM)] * len(records)
-        for place, reply in zip(places, replies, strict=True):
+        raw = [""] * len(records)
+        said = {place: Unparseable(str(error)) for place, error in too_long.items()}
+        for place, reply in zip(prompts, replies, strict=True):
             if isinstance(reply, Unparseable):
-                out[place] = reply
+                said[place] = reply
                 continue
-            raw[place], out[place] = reply, self._prompts.read(reply, shown[place][1])
+            raw[place], said[place] = reply, self._prompts.read(reply, judged[place])
         tokens = self._client.ledger.run.output - written
-        self.stats = ReplyStats(len(places), tokens, time.perf_counter() - started, raw)
-        return out
+        self.stats = ReplyStats(len(prompts), tokens, time.perf_counter() - started, raw)
+        return [said[place] for place in range(len(records))]
 
     def rates(self) -> dict[str, float]:
         """Length and speed of the last replies."""
         return self.stats.rates()
-
-    def _show(self, record: Record) -> tuple[Prompt, Code] | Unparseable:
-        try:
-            return self._prompts.show(record)
-        except UserError:
-            if self._is_exact:
-                raise
-            return Unparseable(NO_ROOM)  # an estimate stops no run
 
 
 def _renderer(place: ServerPlace, template: PromptTemplate, max_tokens: int) -> TextRenderer:

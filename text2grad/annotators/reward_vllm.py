@@ -67,16 +67,17 @@ class VllmRewardModel:
     ) -> list[Feedback | Unparseable]:
         """One feedback per record, in order."""
         started = time.perf_counter()
-        shown = [self._prompts.show(record) for record in records]
-        replies = self._engine.generate(
-            [prompt.ids for prompt, _ in shown], self._sampling, progress=progress
-        )
-        raw = [response_text(self._token_bytes.pieces(ids)) for ids in replies]
+        prompts, judged, too_long = self._prompts.show(records)
+        ids = [prompt.ids for prompt in prompts.values()]
+        replies = self._engine.generate(ids, self._sampling, progress=progress)
+        raw = [""] * len(records)
+        said = {place: Unparseable(str(error)) for place, error in too_long.items()}
+        for place, reply in zip(prompts, replies, strict=True):
+            raw[place] = response_text(self._token_bytes.pieces(reply))
+            said[place] = self._prompts.read(raw[place], judged[place])
         tokens = sum(map(len, replies))
-        self.stats = ReplyStats(len(raw), tokens, time.perf_counter() - started, raw)
-        return [
-            self._prompts.read(text, judged) for text, (_, judged) in zip(raw, shown, strict=True)
-        ]
+        self.stats = ReplyStats(len(replies), tokens, time.perf_counter() - started, raw)
+        return [said[place] for place in range(len(records))]
 
     def rates(self) -> dict[str, float]:
         """Length and speed of the last replies."""
