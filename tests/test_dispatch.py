@@ -91,6 +91,16 @@ def test_the_first_goes_alone_and_never_more_than_allowed():
     assert (first, most) == ([1], 8)
 
 
+def test_where_the_server_is_known_the_first_goes_with_the_others():
+    async def attempt(job):
+        await asyncio.sleep(1.0)
+
+    loop = VirtualTime()
+    loop.run_until_complete(dispatch(range(40), attempt, 8, is_open=True))
+    assert loop.now == pytest.approx(40 / 8)
+    loop.close()
+
+
 def test_a_server_that_refuses_everything_is_not_shown_the_whole_list():
     shown = set()
 

@@ -40,6 +40,26 @@ class ServerFlags(Protocol):
 
 
 @dataclass(frozen=True)
+class AskingRules:
+    """How a client asks, where its callers differ.
+
+    Attributes:
+        flag: the flag that names the server, for messages.
+        kept: what a message that stops the run says of the answers so far.
+        asks_again: a reply that cannot be read is asked for once more.
+        patience_seconds: how long the server may be busy or away; 0 counts its failures instead, as
+            those of the requests.
+        shows_ledger: print the ledger at the end of each `ChatClient.ask`.
+    """
+
+    flag: str = "--base_url"
+    kept: str = "; what was answered is kept"
+    asks_again: bool = True
+    patience_seconds: float = 0.0
+    shows_ledger: bool = True
+
+
+@dataclass(frozen=True)
 class Reply:
     """What a server said.
 
