@@ -253,6 +253,7 @@ def test_readme_has_the_parts_people_look_for():
         "Quickstart",
         "Installation",
         "Commands",
+        "Several GPUs",
         "What one stage hands to the next",
         "From a quote to an advantage",
         "Your own data",
