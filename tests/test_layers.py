@@ -16,17 +16,17 @@ PACKAGE = ROOT / "text2grad"
 # From the bottom to the top; a module may import from its own level and from those before it.
 LEVELS = {
     "types, files and mathematics": """
-        schema missing files shapes human_eval code_blocks folding token_bytes tables borders charts
-        wording process_tree sandbox_process sandbox_inside sandbox_calls sandbox_tiers sandbox
-        sandbox_pool sandboxed sandboxed.slices sandboxed.rewrite sandboxed.values
-        sandboxed.recorder sandboxed.guard sandboxed.cases sandboxed.pytest_cases
+        schema missing files download shapes human_eval code_blocks folding token_bytes tables
+        borders charts wording process_tree sandbox_process sandbox_inside sandbox_calls
+        sandbox_tiers sandbox sandbox_pool sandboxed sandboxed.slices sandboxed.rewrite
+        sandboxed.values sandboxed.recorder sandboxed.guard sandboxed.cases sandboxed.pytest_cases
         sandboxed.harness outcomes harness_report unit_tests ppo_math ppo_state dispatch ledger""",
     "flags and text": """
-        config config.annotation config.checks config.evaluation config.launch
+        config config.annotation config.benchmarks config.checks config.evaluation config.launch
         config.policy config.reward_model config.server config.testing config.training tasks
         tasks.kodcode tasks.slf5k tasks.spec locate word_scores replies parsing alignment places
         critique_grammar grammar word_grammar token_table targets target_formats records
-        responses prompts chat text_metrics""",
+        responses prompts chat text_metrics question_sets""",
     "faults of code": """
         localisation localisation.edits localisation.kinds localisation.loop_rules
         localisation.meanings localisation.observations localisation.ranking localisation.search
@@ -35,21 +35,22 @@ LEVELS = {
     "figures and the report": """
         agreement alignment_health baselines consensus pass_at_k quality reward_report
         reward_quality summary_quality verdicts report_entries report_data report_pairs
-        report_page report_view trends report_compare report before_after gate""",
+        report_page report_view trends report_compare report before_after gate ratings""",
     "models": "attention pretrained models devices run_folder rollout decoding checkpoint policy",
     "judges": """
-        chat_errors chat_request resumable chat_client batch_client annotators annotators.clauses
+        chat_errors external chat_request judge_prompts resumable chat_client batch_client
+        annotators annotators.clauses
         annotators.evidence annotators.execution annotators.execution_case
         annotators.execution_wording annotators.human annotators.lexicon annotators.verdict
         annotators.openai_server annotators.reference annotators.reward_model
         annotators.signals annotators.word_lists annotators.wording""",
     "parts of a stage": """
-        annotation_plan scoring update step_log supervised model_metrics solutions
+        annotation_plan chat_answers scoring update step_log supervised model_metrics solutions
         response_scores watch
         run_checkpoints""",
     "stages": """
         prepare test_cases annotate align embedded environment reward_model sft generate metrics
-        judge trainer""",
+        judge mt_bench arc_challenge alpaca_eval trainer""",
 }
 LEVEL_OF = {name: number for number, names in enumerate(LEVELS.values()) for name in names.split()}
 HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "deepspeed")
@@ -67,7 +68,15 @@ MAY_BE_HEAVY = {
         "checkpoint",
         "policy",
     ),
-    *("scoring", "update", "step_log", "supervised", "model_metrics", "annotators.reward_model"),
+    *(
+        "chat_answers",
+        "scoring",
+        "update",
+        "step_log",
+        "supervised",
+        "model_metrics",
+        "annotators.reward_model",
+    ),
     "run_checkpoints",
     *("reward_model", "sft", "generate", "trainer"),
 }
