@@ -142,12 +142,11 @@ def test_a_second_run_asks_for_nothing_and_a_changed_judge_for_ratings_only(
     flags = write_mtbench(tmp_path)
     with serve(by_reference) as server:
         first = run(server, **flags)
-    monkeypatch.setattr(chat_answers, "load_for_inference", None)  # nothing is generated again
-    with serve(by_reference) as server:
+        monkeypatch.setattr(chat_answers, "load_for_inference", None)  # nothing is generated again
         assert run(server, **flags) == first
-        assert not server.bodies
-        run(server, **flags, temperature=0.5)
         assert len(server.bodies) == 6
+        run(server, **flags, temperature=0.5)
+        assert len(server.bodies) == 12
 
 
 def test_a_run_stopped_while_answering_ends_as_it_would_have(run, tmp_path, monkeypatch):
