@@ -6,6 +6,7 @@
 #     bash quickstart.sh                       sample data, embedded 135M model, no network, no key
 #     bash quickstart.sh --fast                a taste of every stage
 #     bash quickstart.sh --task kodcode        HumanEval problems, critiques from their tests
+#     bash quickstart.sh --task ultrafeedback  answers of an assistant, also after several turns
 #     bash quickstart.sh --model my/model --data_path my.json --annotator openai \
 #         --base_url http://localhost:8000/v1 --annotator_model my-annotator
 set -euo pipefail
@@ -21,7 +22,7 @@ OUTPUT_DIR=
 FAST=false
 
 usage() {
-    sed -n '2,11s/^# \{0,1\}//p' "$0"
+    sed -n '2,12s/^# \{0,1\}//p' "$0"
     echo
     echo "flags: --task --model --data_path --annotator --base_url --annotator_model --output_dir --fast"
 }
@@ -52,7 +53,12 @@ case $TASK in
         ANNOTATOR=${ANNOTATOR:-execution}
         RM_SAMPLES=200 PPO_STEPS=8 LENGTH=192 REPLY=256 VERDICT=349
         ;;
-    *) echo "error: --task $TASK: slf5k and kodcode are there" >&2; exit 2 ;;
+    ultrafeedback)
+        TREE=UltraFeedback ORIGIN=DATA_PATH=$PWD/RM_Data_Anno/UltraFeedback/sample CANDIDATES=all
+        ANNOTATOR=${ANNOTATOR:-reference}
+        RM_SAMPLES=250 PPO_STEPS=10 LENGTH=96 REPLY=256 VERDICT=299
+        ;;
+    *) echo "error: --task $TASK: slf5k, kodcode and ultrafeedback are there" >&2; exit 2 ;;
 esac
 name=quickstart RESPONSES=8 VALID_SAMPLES=0
 [ "$TASK" = slf5k ] || name+=-$TASK

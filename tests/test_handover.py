@@ -48,6 +48,10 @@ def post_row(number):
     }
 
 
+def post_of(number):
+    return POSTS[number][0]
+
+
 def problem_row(number):
     return {
         "question_id": f"Leetcode_{number}",
@@ -58,15 +62,41 @@ def problem_row(number):
     }
 
 
+def question_row(number):
+    """Every other prompt is a conversation of several turns."""
+    post, summary = POSTS[number]
+    earlier = [
+        {"role": "user", "content": f"Here is text number {number}."},
+        {"role": "assistant", "content": "Thank you. What about it?"},
+    ]
+    before = [*(earlier if number % 2 else []), {"role": "user", "content": f"In short: {post}"}]
+    answers = {
+        "chosen": summary,
+        "rejected": f"{summary} The train was blue and seven people left.",
+    }
+    said = {
+        key: [*before, {"role": "assistant", "content": answer}] for key, answer in answers.items()
+    }
+    return {"prompt": before[0]["content"], "prompt_id": f"uf_{number}", **said}
+
+
+def asked(number):
+    """The prompt of `question_row` as it is written into a record."""
+    before = question_row(number)["chosen"][:-1]
+    return before if number % 2 else before[0]["content"]
+
+
 @dataclass(frozen=True)
 class Case:
-    """What the two tasks' pipelines differ in.
+    """What the tasks' pipelines differ in.
 
     Attributes:
         task: folder of each tree; in lower case the task's name.
         row: one row of the data, by its number.
         annotator: the annotator without a model.
-        critique, poor, prompt: keys of the annotated records.
+        critique, poor: keys of the annotated records.
+        prompt: the prompt of a row, by its number, as records have it.
+        per_prompt: records of one row.
     """
 
     task: str
@@ -74,7 +104,7 @@ class Case:
     annotator: str
     critique: str
     poor: str
-    prompt: str
+    prompt: object
     per_prompt: int
 
     @property
@@ -83,8 +113,19 @@ class Case:
 
 
 CASES = (
-    Case("SLF5K", post_row, "reference", "textual_feedback", "poor_spans", "post", 3),
-    Case("KodCode", problem_row, "execution", "code_feedback", "wrong_code", "question", 2),
+    Case(
+        "SLF5K", post_row, "reference", "textual_feedback", "poor_spans", lambda n: POSTS[n][0], 3
+    ),
+    Case(
+        "KodCode",
+        problem_row,
+        "execution",
+        "code_feedback",
+        "wrong_code",
+        lambda number: problem_row(number)["question"],
+        2,
+    ),
+    Case("UltraFeedback", question_row, "reference", "textual_feedback", "poor_spans", asked, 2),
 )
 
 
@@ -207,7 +248,7 @@ def test_3_the_reward_model_trains_a_policy(trees, monkeypatch):
     trees.script(monkeypatch, f"{folder}/Evaluation/infer_val.py", "--max_new_tokens", "12")
     trees.script(monkeypatch, f"{folder}/Evaluation/metrics.py")
     answers = trees.rows(f"{folder}/Evaluation/result/final_merge_samples.json")
-    assert [row["query"] for row in answers] == [case.row(n)[case.prompt] for n in (4, 5)]
+    assert [row["query"] for row in answers] == [case.prompt(n) for n in (4, 5)]
     assert trees.json(f"{folder}/Evaluation/result/metrics.json")["n"] == 2
     if (trees.root / folder / "Evaluation/pass_at_k.py").exists():
         trees.script(monkeypatch, f"{folder}/Evaluation/pass_at_k.py")
@@ -222,7 +263,7 @@ def test_4_the_run_becomes_a_report(trees, monkeypatch):
     run = f"ckpt/text2grad_{case.name}"
     build_report(parse(ReportConfig, ["--run_dir", run, "--task", case.name]))
     page = folder / run / "report.html"
-    assert case.row(0)[case.prompt] in page.read_text(encoding="utf-8")
+    assert case.prompt(0) in page.read_text(encoding="utf-8")
 
 
 def test_nothing_was_written_outside_the_ignored_folders(trees):

@@ -16,17 +16,20 @@ PACKAGE = ROOT / "text2grad"
 # From the bottom to the top; a module may import from its own level and from those before it.
 LEVELS = {
     "types, files and mathematics": """
-        schema missing files download shapes human_eval code_blocks folding token_bytes tables
+        schema missing files shapes conversations human_eval code_blocks folding token_bytes tables
         borders charts wording process_tree sandbox_process sandbox_inside sandbox_calls
         sandbox_tiers sandbox sandbox_pool sandboxed sandboxed.slices sandboxed.rewrite
-        sandboxed.values sandboxed.recorder sandboxed.guard sandboxed.cases sandboxed.pytest_cases
-        sandboxed.harness outcomes harness_report unit_tests ppo_math ppo_state dispatch ledger""",
+        sandboxed.values sandboxed.recorder sandboxed.guard sandboxed.cases
+        sandboxed.pytest_cases sandboxed.harness outcomes harness_report unit_tests ppo_math
+        ppo_state dispatch ledger
+        download""",
     "flags and text": """
-        config config.annotation config.benchmarks config.checks config.evaluation config.launch
+        config config.annotation config.checks config.evaluation config.launch
         config.policy config.reward_model config.server config.testing config.training tasks
-        tasks.kodcode tasks.slf5k tasks.spec locate word_scores replies parsing alignment places
-        critique_grammar grammar word_grammar token_table targets target_formats records
-        responses prompts chat text_metrics question_sets""",
+        tasks.kodcode tasks.slf5k tasks.spec tasks.ultrafeedback locate word_scores replies
+        parsing alignment places critique_grammar grammar word_grammar token_table targets
+        target_formats records responses prompts chat turns text_metrics
+        config.benchmarks question_sets""",
     "faults of code": """
         localisation localisation.edits localisation.kinds localisation.loop_rules
         localisation.meanings localisation.observations localisation.ranking localisation.search
@@ -34,23 +37,25 @@ LEVELS = {
         localisation.trials""",
     "figures and the report": """
         agreement alignment_health baselines consensus pass_at_k quality reward_report
-        reward_quality summary_quality verdicts report_entries report_data report_pairs
-        report_page report_view trends report_compare report before_after gate ratings""",
+        reward_quality progress summary_quality verdicts report_entries report_data report_pairs
+        report_page report_view trends report_compare report before_after gate
+        ratings""",
     "models": "attention pretrained models devices run_folder rollout decoding checkpoint policy",
     "judges": """
-        chat_errors external chat_request judge_prompts resumable chat_client batch_client
-        annotators annotators.clauses
+        chat_errors chat_request resumable chat_client batch_client annotators annotators.clauses
         annotators.evidence annotators.execution annotators.execution_case
         annotators.execution_wording annotators.human annotators.lexicon annotators.verdict
         annotators.openai_server annotators.reference annotators.reward_model
-        annotators.signals annotators.word_lists annotators.wording""",
+        annotators.signals annotators.word_lists annotators.wording
+        external judge_prompts""",
     "parts of a stage": """
-        annotation_plan chat_answers scoring update step_log supervised model_metrics solutions
+        annotation_plan scoring update step_log supervised model_metrics solutions
         response_scores watch
-        run_checkpoints""",
+        run_checkpoints chat_answers""",
     "stages": """
-        prepare test_cases annotate align embedded environment reward_model sft generate metrics
-        judge mt_bench arc_challenge alpaca_eval trainer""",
+        candidates prepare test_cases annotate align embedded environment reward_model sft generate
+        metrics judge trainer
+        mt_bench arc_challenge alpaca_eval""",
 }
 LEVEL_OF = {name: number for number, names in enumerate(LEVELS.values()) for name in names.split()}
 HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "deepspeed")
@@ -68,16 +73,8 @@ MAY_BE_HEAVY = {
         "checkpoint",
         "policy",
     ),
-    *(
-        "chat_answers",
-        "scoring",
-        "update",
-        "step_log",
-        "supervised",
-        "model_metrics",
-        "annotators.reward_model",
-    ),
-    "run_checkpoints",
+    *("scoring", "update", "step_log", "supervised", "model_metrics", "annotators.reward_model"),
+    *("run_checkpoints", "chat_answers"),
     *("reward_model", "sft", "generate", "trainer"),
 }
 MAX_FILE_LINES = 320

@@ -1,7 +1,7 @@
 """Every command that the README gives is run, letter by letter, in a copy of the three trees.
 
-Nothing is added to a command, and no default is changed. Of KodCode the everyday tests type what
-the fenced commands need; the rest, HumanEval among it, is slow.
+Nothing is added to a command, and no default is changed. Of KodCode and UltraFeedback the everyday
+tests type what the fenced commands need; the rest, HumanEval among it, is slow.
 
 The models, data sets and the server that the defaults name are there through the environment
 alone: a hub cache with models of a few kilobytes and a dozen prompts, and a chat server on
@@ -28,6 +28,7 @@ from trees import ROOT, SCRIPTS, SHELLS, TREES
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # test_quickstart.py is about these, and tests/run.sh runs env.sh
 ELSEWHERE = ("git clone", "bash env.sh", "bash quickstart.sh", "bash tests/run.sh")
+SLOW_TASKS = ("KodCode", "UltraFeedback")
 SENTENCES = (
     "The dog ran to the park and saw a cat.",
     "My sister said that she would not come home.",
@@ -59,13 +60,16 @@ def to_run():
 
 
 def chosen_blocks(part):
-    """The blocks of one part: "quick", or "slow", which is all of KodCode."""
-    kodcode = [block for block in to_run() if "KodCode" in block[0]]
-    if part == "slow":
-        return kodcode
-    slow = [b for b in kodcode if len(b) == 1 and not b[0].endswith(("_kodcode.sh", "train_rm.py"))]
-    policy = [block for block in kodcode if "NL_Gradient" in block[0]]
-    return [block for block in to_run() if block not in slow and block not in policy]
+    """The blocks of one part: "quick", or all of a task whose commands are slow."""
+    if part in SLOW_TASKS:
+        return [block for block in to_run() if part in block[0]]
+    return [block for block in to_run() if not any(is_slow(block, task) for task in SLOW_TASKS)]
+
+
+def is_slow(block, task):
+    """What no fenced command needs: of the table all but data and reward model of KodCode."""
+    needed = block[0].endswith(("_kodcode.sh", "train_rm.py")) and "NL_Gradient" not in block[0]
+    return task in block[0] and len(block) == 1 and not needed
 
 
 def cached(hub, kind, name):
@@ -99,6 +103,13 @@ def fill_cache(hub):
     data = cached(hub, "datasets", "JeremyAlain/SLF5K")
     for split, part in (("train", rows[:12]), ("validation", rows[12:])):
         (data / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    data = cached(hub, "datasets", "HuggingFaceH4/ultrafeedback_binarized")
+    (data / "data").mkdir()
+    for split, part in (("train_prefs", POSTS[:9]), ("test_prefs", POSTS[9:])):
+        table = pyarrow.Table.from_pylist(
+            [question(number, post) for number, post in enumerate(part)]
+        )
+        parquet.write_table(table, data / f"data/{split}-00000-of-00001.parquet")
     for name, splits in (("V1-SFT-R1", ("train", "incorrect")), ("Light-RL-10K", ("train",))):
         data = cached(hub, "datasets", f"KodCode/KodCode-{name}")
         (data / "data").mkdir()
@@ -119,12 +130,31 @@ def problem(split, number):
     }
 
 
+def question(number, post):
+    """A row of UltraFeedback; every other one is a conversation of several turns."""
+    earlier = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Hi."}]
+    before = [*(earlier if number % 2 else []), {"role": "user", "content": f"In short? {post}"}]
+    answers = {"chosen": post.split(". ")[0], "rejected": f"My {post.split()[1]}, on a Monday."}
+    said = {
+        key: [*before, {"role": "assistant", "content": answer}] for key, answer in answers.items()
+    }
+    return {"prompt": before[0]["content"], "prompt_id": f"{post[:9]}{number}", **said}
+
+
 def server_reply(prompt, body):
     """What the server says: a summary's first words are good, its Monday is poor; all are equal."""
     if "<first_summary>" in prompt:
         names = ("accuracy", "completeness", "conciseness", "coherence", "overall")
         grades = dict.fromkeys(names, 5)
         return 200, {"reasoning": "", "first": grades, "second": grades, "better": "tie"}
+    if "<answer>" in prompt:
+        answer = re.search(r"<answer>\n(.*?)\n</answer>", prompt, flags=re.S)[1]
+        return 200, {
+            "reasoning": "There is no Monday.",
+            "textual_feedback": "The Monday is invented.",
+            "good_spans": [" ".join(answer.split()[:2])],
+            "poor_spans": ["on a Monday"],
+        }
     if "<solution>" in prompt:
         wrong = ["    return x"] if "failed them" in prompt else []
         return 200, {
@@ -153,11 +183,18 @@ def copy_trees(root):
     python.chmod(0o755)
     own = [{"question": post, "answer": f"{post} Yes."} for post in POSTS]
     (root / "RM_Data_Anno/SLF5K/my.json").write_text(json.dumps(own))
+    answers = [{"prompt": post, "response": f"{post} It was on a Monday."} for post in POSTS[:4]]
+    folder = root / "RM_Data_Anno/UltraFeedback/path/to"
+    folder.mkdir(parents=True)
+    (folder / "data").write_text("".join(json.dumps(row) + "\n" for row in answers))
     for folder in ("RM_Data_Anno/SLF5K", "NL_Gradient_Policy_Optimization/SLF5K/Evaluation"):
         save_tiny(root / folder / "my/model")
 
 
-@pytest.fixture(scope="module", params=["quick", pytest.param("slow", marks=pytest.mark.slow)])
+@pytest.fixture(
+    scope="module",
+    params=["quick", *(pytest.param(task, marks=pytest.mark.slow) for task in SLOW_TASKS)],
+)
 def session(request, tmp_path_factory):
     """The part, the copy after all of it was typed, and what the terminal showed."""
     folder = tmp_path_factory.mktemp("literal")
@@ -167,8 +204,9 @@ def session(request, tmp_path_factory):
     blocks = chosen_blocks(request.param)
     # 4400 updates are too many for a test: the last checkpoint stands in for that one
     checkpoints = "NL_Reward_Model/KodCode/ckpt/llama31-8B-kodcode"
-    place = next(n for n, block in enumerate(blocks) if "1_merge_lora.py --base" in str(block))
-    blocks.insert(place, [f"cp -r {checkpoints}/final {checkpoints}/0_4400"])
+    places = [n for n, block in enumerate(blocks) if "1_merge_lora.py --base" in str(block)]
+    for place in places:
+        blocks.insert(place, [f"cp -r {checkpoints}/final {checkpoints}/0_4400"])
     with serve(server_reply) as server:
         done = subprocess.run(
             [sys.executable, str(ROOT / "tests/typed.py")],
@@ -196,7 +234,8 @@ def test_every_script_is_run_by_a_command_of_the_readme():
     typed = [line for block in to_run() for line in block]
     assert len(table_commands()) >= 30
     assert len(chosen_blocks("quick")) >= 20
-    assert all(block in chosen_blocks("quick") + chosen_blocks("slow") for block in to_run())
+    chosen = [block for part in ("quick", *SLOW_TASKS) for block in chosen_blocks(part)]
+    assert all(block in chosen for block in to_run())
     for path in (*SCRIPTS, *SHELLS):
         called = f"python {path.name}" if path.suffix == ".py" else f"bash {path.name}"
         shells = [shell.read_text(encoding="utf-8") for shell in path.parent.glob("*.sh")]
@@ -216,8 +255,12 @@ def test_every_file_of_the_handover_table_is_there(session):
     part, root, _ = session
     section = README.split("\n## What one stage hands to the next\n")[1].split("\n### ")[0]
     paths = re.findall(r"`((?:RM_Data_Anno|NL_\w+)/[^`]+)`", section)
-    own = [path for path in paths if ("KodCode" in path) == (part == "slow")]
-    assert len(own) >= (3 if part == "slow" else 12)
+    mine = part if part in SLOW_TASKS else "SLF5K"
+    own = [path for path in paths if mine in path]
+    if part == "UltraFeedback":  # the table says that it is as for SLF5K
+        own = [p.replace("SLF5K", part).replace("slf5k", "ultrafeedback") for p in paths]
+        own = [path for path in own if part in path]
+    assert len(own) >= (3 if part == "KodCode" else 12)
     assert [path for path in own if not (root / path).exists()] == []
 
 
@@ -231,8 +274,8 @@ def test_every_file_of_the_handover_table_is_there(session):
 )
 def test_a_run_folder_tells_what_was_run(session, folder, checkpoint):
     part, root, _ = session
-    if part == "slow":
-        folder = folder.replace("SLF5K", "KodCode").replace("slf5k", "kodcode")
+    if part in SLOW_TASKS:
+        folder = folder.replace("SLF5K", part).replace("slf5k", part.lower())
         checkpoint = ""
     run = json.loads((root / folder / "config.json").read_text(encoding="utf-8"))
     assert run["flags"]["seed"] == 42

@@ -22,12 +22,13 @@ from transformers import (
 from trees import ROOT, load_args
 
 from text2grad import generate
-from text2grad.chat import PromptRenderer, encode_chat
+from text2grad.chat import encode_chat
 from text2grad.config import PolicyMetricsConfig
 from text2grad.metrics import evaluate_summaries
 from text2grad.model_metrics import BertScore, Perplexity, encoder_layers
 from text2grad.schema import UserError
 from text2grad.tasks import get_task
+from text2grad.turns import TurnRenderer
 
 TASK = get_task("slf5k")
 EVALUATION = ROOT / "NL_Gradient_Policy_Optimization/SLF5K/Evaluation"
@@ -38,8 +39,12 @@ RESPONSES = ["My dog ran to the park.", "", "Is it wrong to ask? <|im_end|>", "Ã
 # -- perplexity
 
 
+def asked(texts):
+    return [[{"role": "user", "content": text}] for text in texts]
+
+
 def metric(model, tokenizer, batch_size=16):
-    return Perplexity(model, PromptRenderer(tokenizer, TEMPLATE, 640), batch_size)
+    return Perplexity(model, TurnRenderer(tokenizer, TEMPLATE, 640), batch_size)
 
 
 def counting_llama(tokenizer):
@@ -65,7 +70,7 @@ def test_perplexity_of_a_uniform_model_is_its_vocabulary():
     tokenizer = byte_level_tokenizer()
     model = tiny_llama(tokenizer)
     torch.nn.init.zeros_(model.lm_head.weight)
-    found = metric(model, tokenizer).compute(predictions=RESPONSES, prompts=PROMPTS)
+    found = metric(model, tokenizer).compute(predictions=RESPONSES, prompts=asked(PROMPTS))
     assert found["perplexity"] == pytest.approx(len(tokenizer))
     assert found["perplexities"][0] == pytest.approx(len(tokenizer))
     assert found["perplexities"][1] is None, "nothing to be perplexed by"
@@ -90,7 +95,7 @@ def test_perplexity_counts_the_tokens_of_the_response_and_no_other():
         counts.append(len(ids))
     assert nats[0] == pytest.approx(3 * math.log(2)), "the text's own ids, by construction"
     found = metric(counting_llama(tokenizer), tokenizer).compute(
-        predictions=texts, prompts=["x"] * 3
+        predictions=texts, prompts=asked(["x"] * 3)
     )
     assert found["tokens"] == counts
     assert found["nats"] == pytest.approx(nats, abs=1e-3)
@@ -104,7 +109,7 @@ def test_perplexity_is_that_of_the_whole_unpadded_sequence(make):
     """Against the model's own logits, one response at a time; padding changes nothing."""
     tokenizer = make()
     model = tiny_llama(tokenizer, initializer_range=0.2)
-    renderer = PromptRenderer(tokenizer, TEMPLATE, 640)
+    renderer = TurnRenderer(tokenizer, TEMPLATE, 640)
     wanted = []
     for prompt, response in zip(PROMPTS, RESPONSES, strict=True):
         context = renderer.render(prompt=prompt).ids
@@ -116,14 +121,16 @@ def test_perplexity_is_that_of_the_whole_unpadded_sequence(make):
             -sum(logps[place, token].item() for place, token in zip(places, ids, strict=True))
         )
     for batch_size in (1, 3, 16):
-        found = metric(model, tokenizer, batch_size).compute(predictions=RESPONSES, prompts=PROMPTS)
+        found = metric(model, tokenizer, batch_size).compute(
+            predictions=RESPONSES, prompts=asked(PROMPTS)
+        )
         assert found["nats"] == pytest.approx(wanted, abs=1e-3)
 
 
 def test_special_tokens_spelled_out_in_a_response_are_text():
     tokenizer = byte_level_tokenizer()
     found = metric(tiny_llama(tokenizer), tokenizer).compute(
-        predictions=["<|im_end|>"], prompts=["x"]
+        predictions=["<|im_end|>"], prompts=asked(["x"])
     )
     assert found["tokens"][0] > 1
 

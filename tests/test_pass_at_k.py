@@ -94,6 +94,33 @@ def test_metrics_tell_how_far_the_solutions_get(tmp_path):
     assert "support_score" not in figures
 
 
+def test_metrics_say_where_failing_solutions_are_at_fault(tmp_path):
+    after = write(tmp_path / "after.json", [[RIGHT], [HALF], [BROKEN]], reference_solution=RIGHT)
+    before = write(tmp_path / "b.json", [[HALF], [HALF], [HALF]], reference_solution=RIGHT)
+    flags = {"task": "kodcode", "input_file": after, "compare_file": before}
+    flags |= {"output_file": str(tmp_path / "m.json"), "workers": 2}
+    evaluate_summaries(PolicyMetricsConfig(**flags))
+    report = json.loads((tmp_path / "m.json").read_text("utf-8"))
+    assert report["tests"] == {
+        "before": {"responses": 3, "solved": 0, "checks": 6, "held": 3, "test_failure": 3},
+        "after": {"responses": 3, "solved": 1, "checks": 4, "held": 3}
+        | {"syntax_error": 1, "test_failure": 1},
+    }
+    right, half, broken = (sample["after_tests"] for sample in report["samples"])
+    assert right == {"outcome": "solved", "checks": 2, "held": 2}
+    ((start, end),) = half["faults"]
+    assert HALF[start:end] == "return x + 1"
+    assert "expected" in half["critique"]
+    assert broken["outcome"] == "syntax_error"
+
+    evaluate_summaries(PolicyMetricsConfig(**flags, localisation_seconds=0.0))
+    report = json.loads((tmp_path / "m.json").read_text("utf-8"))
+    assert report["samples"][1]["after_tests"] == {"outcome": "test_failure"} | {
+        "checks": 2,
+        "held": 1,
+    }
+
+
 def test_mistakes_are_one_line(tmp_path):
     flags = {"output_file": str(tmp_path / "o.json"), "workers": 1}
     bare = write(tmp_path / "bare.json", [[RIGHT]], test=None)

@@ -82,7 +82,8 @@ def test_all_candidates_keep_feedback_where_it_belongs_and_count_the_empty(
     assert with_feedback == ["t3_1-feedback", "t3_2-feedback", "t3_3-feedback"]
     assert {row["generated_summary"] for row in out["train"]} >= {"Summary A of 3."}
     train = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("train"))
-    assert train.split()[1:5] == ["3", "0", "1", "8"]  # rows, left out, empty, records
+    # rows, left out, empty, repeated, records
+    assert train.split()[1:6] == ["3", "0", "1", "0", "8"]
 
 
 def test_output_is_read_by_the_next_stage(tmp_path, folder):

@@ -133,7 +133,7 @@ def test_fenced_commands_name_files_and_flags_that_exist():
 
 def test_commands_of_the_table_name_files_and_flags_that_exist():
     table = rows(section("Commands"))[1:]
-    assert len(table) == 33
+    assert len(table) == 43
     for _, folder, command in table:
         check_command(shlex.split(command.strip("`")), folder.strip("`"))
     named = {(f.strip("`"), c.strip("`").split()[1]) for _, f, c in table}
@@ -175,7 +175,7 @@ def test_records_are_what_the_readers_read(fence):
 
 
 def test_a_record_of_every_border_is_shown():
-    assert len(fences("json")) == 6
+    assert len(fences("json")) == 7
 
 
 def test_the_two_formats_of_a_reply_say_the_same():

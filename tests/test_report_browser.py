@@ -14,6 +14,7 @@ from test_report_compare import write_run
 from text2grad.report import ReportConfig, build_report
 
 MAX_SECONDS = 1.0
+CODE = 'def f():\n    """🙂 🙂"""\n    return 🙂'
 TOKENS = '[data-list="entries"] .t'
 
 
@@ -45,7 +46,22 @@ def pages(tmp_path_factory):
     build_report(ReportConfig(run_dir=one, reward_model_metrics=str(metrics)))
     build_report(ReportConfig(run_dir=one, compare_dir=(two,)))
     build_report(ReportConfig(data_path=str(judged)))
-    names = {"run": "one/report.html", "two": "one/comparison.html", "file": "judged.html"}
+    code = evaluation() | {
+        "tests": {"after": {"responses": 1, "solved": 0, "checks": 2, "held": 1}}
+    }
+    start = CODE.index("return")
+    tested = {"outcome": "test_failure", "checks": 2, "held": 1, "critique": "It returns a face."}
+    tested |= {"faults": [[start, len(CODE)]]}
+    code["samples"] = [{"id": "1", "prompt": "p", "after": CODE, "after_tests": tested}]
+    (folder / "code").mkdir()
+    (folder / "code" / "evaluation.json").write_text(json.dumps(code))
+    build_report(ReportConfig(run_dir=str(folder / "code")))
+    names = {
+        "code": "code/report.html",
+        "run": "one/report.html",
+        "two": "one/comparison.html",
+        "file": "judged.html",
+    }
     return {kind: folder / name for kind, name in names.items()}
 
 
@@ -303,6 +319,16 @@ def test_before_and_after_stand_side_by_side(browser, pages):
     assert places == sorted(set(places)), "from left to right"
     browser.resize(390, 900)
     assert len(set(browser.value(lefts))) == 1, "one below the other on a telephone"
+
+
+def test_faults_of_code_are_marked_where_they_are(browser, pages):
+    browser.open(pages["code"])
+    marks = "[...document.querySelectorAll('[data-list=\"pairs\"] mark')].map((n) => n.textContent)"
+    assert browser.value(marks) == ["return 🙂"], "whatever stands before it takes two units"
+    text = "document.querySelector('[data-list=\"pairs\"] pre').textContent"
+    assert browser.value(text) == CODE
+    assert browser.value("document.querySelector('#tests td').textContent") == "0 of 1"
+    assert "Hardly any" in browser.value("document.querySelector('#tests p').textContent")
 
 
 def test_runs_stand_side_by_side(browser, pages):

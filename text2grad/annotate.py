@@ -16,6 +16,7 @@ from text2grad.annotation_plan import annotation_plan, journal_path, sample_keys
 from text2grad.annotators import Annotator, Answer, make_annotator
 from text2grad.config import AnnotateConfig
 from text2grad.consensus import Agreement, find_consensus
+from text2grad.conversations import prompt_value
 from text2grad.files import Journal, Row, check_writable, write_json, write_rows
 from text2grad.quality import annotation_quality, quality_table, warnings
 from text2grad.records import annotated_row, read_records, sample_in_order
@@ -132,7 +133,7 @@ def locate_answer(answer: Answer, record: Record, task: TaskSpec) -> Answer:
 def _with_native_keys(record: Record, task: TaskSpec, fields: FieldNames) -> Record:
     """The record with the task's own keys beside the user's, so that the next stage reads it."""
     own = {
-        task.prompt_keys[0]: record.prompt if fields.prompt else "",
+        task.prompt_keys[0]: prompt_value(record) if fields.prompt else "",
         task.response_keys[0]: record.response if fields.response else "",
         task.reference_keys[0]: record.reference if fields.reference else "",
         task.human_feedback_keys[0]: record.human_feedback if fields.human_feedback else "",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from text2grad.schema import UserError
+from text2grad.conversations import conversation_text, without_oldest
+from text2grad.schema import Turn, UserError
 from text2grad.tasks import PromptTemplate
 
 ELLIPSIS = " [...] "
@@ -24,6 +25,10 @@ class Prompt:
 
     ids: list[int]
     shortened: bool = False
+
+
+class PromptTooLong(UserError):
+    """A prompt that does not fit even without all that may be cut."""
 
 
 class PromptRenderer:
@@ -57,39 +62,61 @@ class PromptRenderer:
         specials = sorted(map(str, _special_strings(tokenizer)), key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, specials))) if specials else None
 
-    def render(self, origin: str = "", **slots: str) -> Prompt:
+    def render(self, origin: str = "", turns: Sequence[Turn] = (), **slots: str) -> Prompt:
         """The prompt's ids.
 
         Args:
             origin: names the record in messages.
+            turns: the conversation whose text the long slot is, () where it is none; the oldest
+                turns go first where it is too long.
             slots: the template's slots; special tokens spelled out in them are defused.
 
         Raises:
-            UserError: the prompt is too long even without its long slot.
+            PromptTooLong: the prompt is too long even without its long slot.
         """
         safe = {name: self.defuse(text) for name, text in slots.items()}
         ids = self._encode(safe)
         if len(ids) <= self.max_tokens:
             return Prompt(ids)
-        return Prompt(self._shorten(safe, len(ids), origin), shortened=True)
+        for fewer in without_oldest(turns):
+            safe[self.long_slot] = f"{ELLIPSIS.strip()}\n\n{self.defuse(conversation_text(fewer))}"
+            ids = self._encode(safe)
+            if len(ids) <= self.max_tokens:
+                return Prompt(ids, shortened=True)
+        return Prompt(self._shorten(safe, origin), shortened=True)
 
-    def _shorten(self, slots: Mapping[str, str], length: int, origin: str) -> list[int]:
-        text, rest = slots[self.long_slot], len(self._encode({**slots, self.long_slot: ""}))
+    def _shorten(self, slots: Mapping[str, str], origin: str) -> list[int]:
+        def encode(text: str) -> list[int]:
+            return self._encode({**slots, self.long_slot: text})
+
+        return encode(self.cut(slots[self.long_slot], encode, origin))
+
+    def cut(self, text: str, encode: Callable[[str], Sequence[int]], origin: str) -> str:
+        """The text without as much of its middle as makes the prompt too long.
+
+        Args:
+            text: what may be cut.
+            encode: ids of the whole prompt with another text in its place.
+            origin: names the record in messages.
+
+        Raises:
+            PromptTooLong: the prompt is too long even with "" in its place.
+        """
+        length, rest = len(encode(text)), len(encode(""))
         if rest > self.max_tokens:
-            raise UserError(
+            raise PromptTooLong(
                 f"{origin or 'a prompt'}: {rest} tokens even with an empty {self.long_slot}, but "
                 f"{self.flag} is {self.max_tokens}; raise it"
             )
-        keep = len(text)
+        keep, shown = len(text), text
         while length > self.max_tokens:
             # Characters per token vary along the text, so cut in proportion and look again.
             keep = min(keep - 1, keep * (self.max_tokens - rest) // (length - rest))
             head = text[: keep * 2 // 3]
             tail = text[len(text) - (keep - len(head)) :] if keep > len(head) else ""
-            cut = head.rstrip() + ELLIPSIS + tail.lstrip() if keep else ""
-            ids = self._encode({**slots, self.long_slot: cut})
-            length = len(ids)
-        return ids
+            shown = head.rstrip() + ELLIPSIS + tail.lstrip() if keep else ""
+            length = len(encode(shown))
+        return shown
 
     def _encode(self, slots: Mapping[str, str]) -> list[int]:
         return encode_chat(self.tokenizer, self.template.render(**slots))
@@ -104,6 +131,11 @@ class PromptRenderer:
 def encode_chat(tokenizer: Any, user_text: str) -> list[int]:
     """One user turn and the header of the assistant's turn, as ids."""
     messages = [{"role": "user", "content": user_text}]
+    return encode_messages(tokenizer, messages)
+
+
+def encode_messages(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> list[int]:
+    """Chat messages and the header of the assistant's turn, as ids."""
     text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     # Most templates write the BOS themselves; the tokenizer must not add a second.
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]

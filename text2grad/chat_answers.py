@@ -7,13 +7,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from tqdm import tqdm
 
 from text2grad.alignment import TokenBytes, response_text
-from text2grad.chat import PromptRenderer
+from text2grad.chat import PromptRenderer, encode_messages
 from text2grad.files import Journal, sha256_text
 from text2grad.models import check_context, eos_ids, load_for_inference, quiet_libraries
 from text2grad.pretrained import base_of, load_tokenizer
@@ -143,17 +143,6 @@ class Answerer:
     def _encode(self, messages: Sequence[Message]) -> list[int]:
         safe = [{**m, "content": self._renderer.defuse(m["content"])} for m in messages]
         return encode_messages(self._tokenizer, safe)
-
-
-def encode_messages(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
-    """A conversation and the header of the assistant's next turn, as ids."""
-    text = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
-    # Most templates write the BOS themselves; the tokenizer must not add a second.
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    bos = tokenizer.bos_token_id
-    if bos is not None and ids[0] != bos and tokenizer("")["input_ids"][:1] == [bos]:
-        ids = [bos, *ids]
-    return ids
 
 
 def weights_identity(name: str) -> str:

@@ -9,7 +9,7 @@ import torch
 from tqdm import tqdm
 
 from text2grad.alignment import TokenBytes, response_text
-from text2grad.chat import PromptRenderer
+from text2grad.conversations import prompt_value
 from text2grad.files import check_writable, write_rows
 from text2grad.models import check_context, eos_ids, load_for_inference, quiet_libraries
 from text2grad.pretrained import load_tokenizer
@@ -17,6 +17,7 @@ from text2grad.records import read_records
 from text2grad.rollout import Sampling, sample_responses
 from text2grad.schema import Record
 from text2grad.tasks import get_task
+from text2grad.turns import TurnRenderer
 
 if TYPE_CHECKING:
     from text2grad.config import PolicyInferConfig
@@ -43,7 +44,7 @@ def infer_policy(args: PolicyInferConfig) -> None:
     for place, (record, response) in enumerate(zip(records, responses, strict=True)):
         sample = place % args.samples_per_prompt
         name = f"{record.id}-{sample}" if args.samples_per_prompt > 1 else record.id
-        row = {"id": name, "query": record.prompt, "response": response}
+        row = {"id": name, "query": prompt_value(record), "response": response}
         row[task.reference_keys[0]] = record.reference
         tests = [record.fields[key] for key in task.test_keys if record.fields.get(key)]
         rows.append(row | dict(zip(task.test_keys[:1], tests, strict=False)))
@@ -59,8 +60,8 @@ def _respond(
     longest = args.prompt_max_length + args.max_new_tokens
     check_context(model, "--model_path", longest, bounds)
     template = get_task(args.task).prompt_template("policy", args.prompt_file)
-    renderer = PromptRenderer(tokenizer, template, args.prompt_max_length)
-    prompts = [renderer.render(record.origin, prompt=record.prompt).ids for record in records]
+    renderer = TurnRenderer(tokenizer, template, args.prompt_max_length)
+    prompts = [renderer.render_record(record).ids for record in records]
     sampling = Sampling(
         args.max_new_tokens,
         args.temperature,

@@ -17,13 +17,14 @@ from torch import nn
 from tqdm import tqdm
 from transformers import AutoConfig, AutoTokenizer, GPT2Tokenizer, RobertaTokenizer
 
-from text2grad.chat import PromptRenderer
+from text2grad.conversations import as_prompt
 from text2grad.models import check_head, load_for_inference, load_tokenizer, quiet_libraries
 from text2grad.rollout import MicroBatch, response_hidden, split_micro_batches, token_logps
-from text2grad.schema import UserError
+from text2grad.schema import Turn, UserError
 from text2grad.summary_quality import token_perplexity
 from text2grad.tasks import PromptTemplate
 from text2grad.text_metrics import TextMetric
+from text2grad.turns import TurnRenderer
 
 if TYPE_CHECKING:
     from text2grad.config import PolicyMetricsConfig
@@ -126,15 +127,19 @@ def _complete_tokenizer(tokenizer: Any, config: Any) -> Any:
 class Perplexity(TextMetric):
     """Likelihood of each response given its prompt: nats, tokens, and exp of nats per token.
 
-    The prompt is rendered under the model's chat template; only the response's own tokens count,
-    not those of the prompt and not an end token. "perplexity" weights every token of the set alike.
+    A prompt is a list of chat messages, rendered under the model's chat template. Only the
+    response's own tokens count, not those of the prompt and not an end token. "perplexity" weights
+    every token of the set alike.
     """
 
     texts = datasets.Features(
-        {"predictions": datasets.Value("string"), "prompts": datasets.Value("string")}
+        {
+            "predictions": datasets.Value("string"),
+            "prompts": [{"role": datasets.Value("string"), "content": datasets.Value("string")}],
+        }
     )
 
-    def __init__(self, model: nn.Module, renderer: PromptRenderer, batch_size: int = 16) -> None:
+    def __init__(self, model: nn.Module, renderer: TurnRenderer, batch_size: int = 16) -> None:
         """Take a loaded model.
 
         Args:
@@ -155,13 +160,16 @@ class Perplexity(TextMetric):
         """
         quiet_libraries()
         tokenizer = load_tokenizer(args.ppl_model, "--ppl_model")
-        renderer = PromptRenderer(tokenizer, template, args.prompt_max_length)
+        renderer = TurnRenderer(tokenizer, template, args.prompt_max_length)
         model = load_for_inference(args.ppl_model, args.dtype, "--ppl_model", args.gpu_memory)
         return cls(model, renderer, args.batch_size)
 
-    def _compute(self, predictions: list[str], prompts: list[str]) -> dict[str, Any]:
+    def _compute(
+        self, predictions: list[str], prompts: list[list[dict[str, str]]]
+    ) -> dict[str, Any]:
         tokenizer = self.renderer.tokenizer
-        contexts = [self.renderer.render(prompt=text).ids for text in prompts]
+        asked = [tuple(Turn(**message) for message in messages) for messages in prompts]
+        contexts = [self.renderer.render_record(as_prompt(turns)).ids for turns in asked]
         responses = [
             tokenizer(self.renderer.defuse(text), add_special_tokens=False)["input_ids"]
             if text

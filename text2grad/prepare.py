@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from text2grad import human_eval
+from text2grad.candidates import expand_records
 from text2grad.config import PrepareConfig
 from text2grad.files import Row, check_writable, write_rows
 from text2grad.records import read_records, rows_to_records, sample_in_order
-from text2grad.schema import FieldNames, Record, UserError
+from text2grad.schema import Record, UserError
 from text2grad.tables import text_table
 from text2grad.tasks import TaskSpec, get_task
 
 _SUFFIXES = (".jsonl", ".json", ".parquet")
+SplitNames = Sequence[tuple[str, str]]
 
 
 def prepare_data(args: PrepareConfig) -> None:
@@ -33,81 +35,31 @@ def prepare_data(args: PrepareConfig) -> None:
     task = get_task(args.task)
     folder = check_writable(args.output_dir, "--output_dir")
     written: dict[str, list[Row]] = {}
-    table, taken = [], Counter()
-    for split, read in _read_splits(args, task).items():
+    kinds: dict[str, tuple[int, ...]] = {}
+    faults: list[str] = []
+    for split, read in _read_splits(args, task, faults).items():
         records = _complete(read, task) if args.skip_incomplete else read
-        rows, empty = expand_records(records, task, args.candidates, args.fields)
-        _check_ids(rows, split)
-        rows = sample_in_order(rows, args.max_samples, random.Random(args.seed))
+        found = expand_records(records, task, args.candidates, args.fields, args.skip_incomplete)
+        faults += found.faults
+        _check_ids(found.rows, split)
+        rows = sample_in_order(found.rows, args.max_samples, random.Random(args.seed))
         if not rows:
             raise UserError(f"--data_path {args.data_path}: split {split} has no record")
         written[split] = rows
-        taken.update(row["candidate"] for row in rows if "candidate" in row)
-        left_out = len(read) - len(records)
-        table.append((split, len(read), left_out, empty, *_count(rows, task)))
-    _warn_of_leaks(written, task)
+        left_out = len(read) - len(records) + len(found.faults)
+        kinds[split] = (len(read), left_out, found.empty, found.repeated)
+    _part_splits(written, task)
     for split, rows in written.items():
         write_rows(folder / f"{split}.json", rows, "--output_dir")
-    header = ("split", "rows", "left out", "empty candidates", "records", "references", "feedback")
-    print(text_table(header, table))
+    header = ("split", "rows", "left out", "empty candidates", "repeated")
+    table = [(split, *kinds[split], *_count(rows, task)) for split, rows in written.items()]
+    print(text_table((*header, "records", "references", "feedback"), table))
+    if faults:
+        print(f"{len(faults)} rows left out that cannot be used, the first: {faults[0]}")
+    taken = Counter(r["candidate"] for rows in written.values() for r in rows if "candidate" in r)
     if taken:
         print(f"responses from: {', '.join(f'{key} ({n})' for key, n in taken.items())}")
     print(f"written: {', '.join(str(folder / f'{split}.json') for split in written)}")
-
-
-def expand_records(
-    records: Sequence[Record],
-    task: TaskSpec,
-    candidates: str = "feedback",
-    fields: FieldNames | None = None,
-) -> tuple[list[Row], int]:
-    """One row per response.
-
-    Args:
-        records: as they were read; a raw row of the task's data set has `task.candidate_keys`.
-        task: names the keys.
-        candidates: "feedback" for the first candidate of a raw row, "all" for every one, or the
-            key of one.
-        fields: the user's key names; with a response key of their own there are no candidates.
-
-    Returns:
-        The rows, and the number of empty candidates that were left out.
-
-    Raises:
-        UserError: a record has neither a response nor a candidate key, or there is no such key.
-    """
-    fields = fields or FieldNames()
-    rows: list[Row] = []
-    empty = 0
-    chosen = _chosen_candidates(candidates, task)
-    for record in records:
-        is_raw = any(key in record.fields for key, _ in task.candidate_keys)
-        if fields.response or not is_raw:
-            if not record.response:
-                keys = fields.response or ", ".join(task.response_keys)
-                raise UserError(f"{record.origin}: the response is missing: expected {keys}")
-            rows.append(_native_row(record, record.response, record.id, "", task, fields))
-            continue
-        for key, ending in chosen:
-            text = record.fields.get(key)
-            if text is not None and not isinstance(text, str):
-                raise UserError(f'{record.origin}: "{key}" must be a string')
-            if text and text.strip():
-                identity = f"{record.id}-{ending}" if ending else record.id
-                rows.append(_native_row(record, text, identity, key, task, fields))
-            elif key in record.fields or candidates != "all":
-                empty += 1
-    return rows, empty
-
-
-def _chosen_candidates(candidates: str, task: TaskSpec) -> Sequence[tuple[str, str]]:
-    if candidates in ("all", "feedback"):
-        return task.candidate_keys if candidates == "all" else task.candidate_keys[:1]
-    chosen = [(key, ending) for key, ending in task.candidate_keys if key == candidates]
-    if not chosen:
-        known = ", ".join(["feedback", "all", *(key for key, _ in task.candidate_keys)])
-        raise UserError(f"--candidates {candidates}: unknown, known are {known}")
-    return chosen
 
 
 def split_by_prompt(
@@ -124,8 +76,13 @@ def split_by_prompt(
     }
 
 
-def hub_files(source: str, split: str) -> list[str]:
+def hub_files(source: str, split: str, names: SplitNames = ()) -> list[str]:
     """Local copies of a split's files, JSON Lines before parquet; offline, the cached ones.
+
+    Args:
+        source: data set on the hub.
+        split: its name here.
+        names: what data sets call a split that has another name here.
 
     Raises:
         UserError: the data set cannot be reached or has no such file.
@@ -134,7 +91,7 @@ def hub_files(source: str, split: str) -> list[str]:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        patterns = ["*.jsonl", f"*{split}*.parquet"]
+        patterns = ["*.jsonl", f"*{dict(names).get(split, split)}*.parquet"]
         saved = hub.snapshot_download(source, repo_type="dataset", allow_patterns=patterns)
     # The base of the hub's own errors is that of its HTTP library: no name, no route, time-out.
     except (HfHubHTTPError.__bases__[0], HFValidationError, OSError) as error:
@@ -144,42 +101,48 @@ def hub_files(source: str, split: str) -> list[str]:
             "--data_path takes a file or folder instead"
         ) from error
     kinds = [sorted(Path(saved).rglob(f"*{suffix}")) for suffix in (".jsonl", ".parquet")]
-    names = [str(path.relative_to(saved)) for path in next(filter(None, kinds), [])]
-    chosen = _files_of_split(names, split)
+    files = [str(path.relative_to(saved)) for path in next(filter(None, kinds), [])]
+    chosen = _files_of_split(files, split, names)
     if not chosen:
-        found = ", ".join(names) or "no .jsonl or .parquet file"
+        found = ", ".join(files) or "no .jsonl or .parquet file"
         raise UserError(f"--source {source}: no file for split {split}, it has {found}")
     return [str(Path(saved) / name) for name in chosen]
 
 
-def folder_files(folder: Path, split: str, flag: str = "--data_path") -> list[str]:
-    """The files of a folder that hold one split.
+def folder_files(
+    folder: Path, split: str, names: SplitNames = (), flag: str = "--data_path"
+) -> list[str]:
+    """The files of a folder that hold one split; `names` as in `hub_files`.
 
     Raises:
         UserError: there is none.
     """
-    names = [file.name for file in sorted(folder.iterdir()) if file.suffix in _SUFFIXES]
-    chosen = _files_of_split(names, split)
+    files = [file.name for file in sorted(folder.iterdir()) if file.suffix in _SUFFIXES]
+    chosen = _files_of_split(files, split, names)
     if not chosen:
         kinds = ", ".join(_SUFFIXES[:-1])
         raise UserError(f"{flag} {folder}: no {kinds} or {_SUFFIXES[-1]} file for split {split}")
     return [str(folder / name) for name in chosen]
 
 
-def _read_splits(args: PrepareConfig, task: TaskSpec) -> dict[str, list[Record]]:
+def _read_splits(args: PrepareConfig, task: TaskSpec, faults: list[str]) -> dict[str, list[Record]]:
     path = Path(args.data_path)
     if not args.data_path:
-        return _read_source(args.source or task.source, args, task)
+        return _read_source(args.source or task.source, args, task, faults)
     if not path.exists():
         raise UserError(f"--data_path {path}: no such file or folder (looked in {Path.cwd()})")
     if path.is_file():
-        records = _read([path], task, args, "--data_path")
+        records = _read([path], task, args, "--data_path", faults)
         return _split(records, args, f"--data_path {path}")
-    files = {split: folder_files(path, split) for split in args.splits}
-    return {split: _read(paths, task, args, "--data_path") for split, paths in files.items()}
+    files = {split: folder_files(path, split, task.split_names) for split in args.splits}
+    return {
+        split: _read(paths, task, args, "--data_path", faults) for split, paths in files.items()
+    }
 
 
-def _read_source(source: str, args: PrepareConfig, task: TaskSpec) -> dict[str, list[Record]]:
+def _read_source(
+    source: str, args: PrepareConfig, task: TaskSpec, faults: list[str]
+) -> dict[str, list[Record]]:
     if source == human_eval.NAME:
         rows = {split: human_eval.human_eval_rows(split) for split in args.splits}
         need, fields = ("prompt",), args.fields
@@ -188,8 +151,9 @@ def _read_source(source: str, args: PrepareConfig, task: TaskSpec) -> dict[str, 
             for split, found in rows.items()
         }
     joined = dict(task.source_splits).get(source, ())
-    files = {split: hub_files(source, split) for split in joined or args.splits}
-    read = {split: _read(paths, task, args, "--source") for split, paths in files.items()}
+    names = task.split_names if source == task.source else ()
+    files = {split: hub_files(source, split, names) for split in joined or args.splits}
+    read = {split: _read(paths, task, args, "--source", faults) for split, paths in files.items()}
     if not joined:
         return read
     return _split([r for records in read.values() for r in records], args, f"--source {source}")
@@ -209,10 +173,15 @@ def _split(records: list[Record], args: PrepareConfig, flag: str) -> dict[str, l
 
 
 def _read(
-    paths: Sequence[str | Path], task: TaskSpec, args: PrepareConfig, flag: str
+    paths: Sequence[str | Path], task: TaskSpec, args: PrepareConfig, flag: str, faults: list[str]
 ) -> list[Record]:
     need = () if args.skip_incomplete else ("prompt",)
-    return [r for path in paths for r in read_records(path, task, need, args.fields, flag)]
+    collected = faults if args.skip_incomplete else None
+    return [
+        record
+        for path in paths
+        for record in read_records(path, task, need, args.fields, flag, collected)
+    ]
 
 
 def _complete(records: Sequence[Record], task: TaskSpec) -> list[Record]:
@@ -224,39 +193,16 @@ def _complete(records: Sequence[Record], task: TaskSpec) -> list[Record]:
     ]
 
 
-def _files_of_split(names: Sequence[str], split: str) -> list[str]:
+def _files_of_split(files: Sequence[str], split: str, names: SplitNames) -> list[str]:
     """The file called after the split, else those whose name begins with it, else contains it."""
-    stems = {name: Path(name).stem.lower() for name in sorted(names)}
-    exact = [name for name, stem in stems.items() if stem == split]
-    begins = [name for name, stem in stems.items() if stem.startswith(split)]
-    return exact or begins or [name for name, stem in stems.items() if split in stem]
-
-
-def _native_row(
-    record: Record,
-    response: str,
-    identity: str,
-    candidate: str,
-    task: TaskSpec,
-    fields: FieldNames,
-) -> Row:
-    read = {*task.prompt_keys, *task.response_keys, *task.reference_keys}
-    read |= {*task.human_feedback_keys, *task.test_keys, "id"}
-    read |= {key for key, _ in task.candidate_keys}
-    read |= {key for name in dataclasses.asdict(fields).values() for key in name.split("+")}
-    row: Row = {"id": identity, task.prompt_keys[0]: record.prompt}
-    row[task.response_keys[0]] = response
-    if record.reference:
-        row[task.reference_keys[0]] = record.reference
-    is_first = not candidate or candidate == task.candidate_keys[0][0]
-    if record.human_feedback and is_first:
-        row[task.human_feedback_keys[0]] = record.human_feedback
-    tests = next((record.fields[key] for key in task.test_keys if record.fields.get(key)), None)
-    if tests is not None:
-        row[task.test_keys[0]] = tests
-    if candidate:
-        row["candidate"] = candidate
-    return row | {key: value for key, value in record.fields.items() if key not in read}
+    stems = {name: Path(name).stem.lower() for name in sorted(files)}
+    for called in filter(None, (dict(names).get(split), split)):
+        exact = [name for name, stem in stems.items() if stem == called]
+        begins = [name for name, stem in stems.items() if stem.startswith(called)]
+        found = exact or begins or [name for name, stem in stems.items() if called in stem]
+        if found:
+            return found
+    return []
 
 
 def _check_ids(rows: Sequence[Row], split: str) -> None:
@@ -270,11 +216,28 @@ def _count(rows: Sequence[Row], task: TaskSpec) -> tuple[int, int, int]:
     return len(rows), references, sum(task.human_feedback_keys[0] in row for row in rows)
 
 
-def _warn_of_leaks(written: Mapping[str, Sequence[Row]], task: TaskSpec) -> None:
+def _part_splits(written: dict[str, list[Row]], task: TaskSpec) -> None:
+    """Leave out of each split what is about a prompt of a later one, and say so.
+
+    Raises:
+        UserError: nothing is left of a split.
+    """
     names = list(written)
     for place, split in enumerate(names):
-        prompts = {row[task.prompt_keys[0]] for row in written[split]}
         for other in names[place + 1 :]:
-            shared = {row[task.prompt_keys[0]] for row in written[other]} & prompts
+            theirs = {_prompt_key(row, task) for row in written[other]}
+            kept = [row for row in written[split] if _prompt_key(row, task) not in theirs]
+            shared = {_prompt_key(row, task) for row in written[split]} & theirs
+            if not kept:
+                raise UserError(f"split {split}: all its prompts are in {other} too")
             if shared:
-                print(f"WARNING: {len(shared)} prompts are in both {split} and {other}")
+                count = len(written[split]) - len(kept)
+                print(
+                    f"WARNING: {len(shared)} prompts are in both {split} and {other}; "
+                    f"{count} records of {split} left out"
+                )
+            written[split] = kept
+
+
+def _prompt_key(row: Row, task: TaskSpec) -> str:
+    return json.dumps(row[task.prompt_keys[0]])

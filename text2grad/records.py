@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from text2grad.conversations import (
+    conversation_text,
+    is_conversation,
+    is_messages,
+    read_messages,
+)
 from text2grad.files import read_rows
 from text2grad.parsing import read_feedback
-from text2grad.schema import Feedback, FieldNames, Record, Span, UserError
+from text2grad.schema import Feedback, FieldNames, Record, Span, Turn, UserError
 from text2grad.tasks import TaskSpec
 
 Item = TypeVar("Item")
@@ -23,6 +30,7 @@ def read_records(
     need: Sequence[Part] = ("prompt",),
     fields: FieldNames | None = None,
     flag: str = "--data_path",
+    faults: list[str] | None = None,
 ) -> list[Record]:
     """Read a file of any accepted shape.
 
@@ -33,12 +41,15 @@ def read_records(
         fields: the user's own key names; they go before the task's. None if the script has no
             flag for them.
         flag: the flag that named the file, for messages.
+        faults: gets the message about each record that cannot be read, which is then left out;
+            without it the first such message is raised.
 
     Raises:
         UserError: naming file, record and key: a needed part is missing, empty or no string; two
-            records have the same id.
+            records have the same "id". Other keys of ids name a prompt and count up where they
+            come again.
     """
-    return rows_to_records(read_rows(path, flag), path, task, need, fields, flag)
+    return rows_to_records(read_rows(path, flag), path, task, need, fields, flag, faults)
 
 
 def rows_to_records(
@@ -48,16 +59,23 @@ def rows_to_records(
     need: Sequence[Part] = ("prompt",),
     fields: FieldNames | None = None,
     flag: str = "--data_path",
+    faults: list[str] | None = None,
 ) -> list[Record]:
     """Rows as records; `path` says where they come from, the rest is as in `read_records`."""
     own = fields or FieldNames()
     records, seen = [], {}
     for number, row in enumerate(rows, 1):
-        record = _to_record(row, number, path, task, own, flag)
-        for part in need:
-            if not getattr(record, part):
-                reason = _missing(part, task, fields, row)
-                raise UserError(f"{record.origin}: {reason} (from {flag})")
+        try:
+            record = _to_record(row, number, path, task, own, flag, seen)
+            for part in need:
+                if not getattr(record, part):
+                    reason = _missing(part, task, fields, row)
+                    raise UserError(f"{record.origin}: {reason} (from {flag})")
+        except UserError as error:
+            if faults is None:
+                raise
+            faults.append(str(error))
+            continue
         if record.id in seen:
             raise UserError(
                 f"{path}: records {seen[record.id]} and {number} have the same id "
@@ -95,20 +113,78 @@ def tests_of(record: Record, task: TaskSpec) -> str:
     return next((test for test in found if isinstance(test, str) and test.strip()), "")
 
 
-def message_text(value: Any) -> str | None:
-    """A string, the last assistant turn of chat messages, or passages joined by blank lines.
+def read_value(value: Any) -> tuple[tuple[Turn, ...], str] | None:
+    """What a key holds: the turns before an answer, and the answer or any other text.
 
-    None if it is none of these.
+    Known are a string, passages, which are joined by blank lines, and chat messages.
+
+    Returns:
+        None if the value is none of these.
+
+    Raises:
+        ValueError: see `read_messages`.
     """
     if isinstance(value, str):
-        return value
+        return (), value
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
-        return "\n\n".join(value)
-    if isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value):
-        answers = [turn.get("content") for turn in value if turn.get("role") == "assistant"]
-        chosen = answers[-1] if answers else value[-1].get("content")
-        return chosen if isinstance(chosen, str) else None
-    return None
+        return (), "\n\n".join(value)
+    return read_messages(value) if is_messages(value) else None
+
+
+class _RowReader:
+    """The parts of one row.
+
+    Args:
+        row: as it was read.
+        origin: names it in messages.
+        flag: the flag that named the file.
+    """
+
+    def __init__(self, row: Mapping[str, Any], origin: str, flag: str) -> None:
+        self.row, self.origin, self.flag = row, origin, flag
+
+    def answer(self, own: str, keys: Sequence[str]) -> str:
+        """The text under the user's own key, else under the first of the task's with a value."""
+        return _join(text for _, _, text in self._parts(own, keys))
+
+    def prompt(self, own: str, keys: Sequence[str]) -> tuple[tuple[Turn, ...], str]:
+        """The turns of a prompt that is given as messages, else (), and its text."""
+        parts = self._parts(own, keys)
+        for key, turns, text in parts:
+            if turns and text:
+                raise self._fault(key, "ends with a message of the assistant, so nothing is asked")
+        shown = _join(conversation_text(turns) or text for _, turns, text in parts)
+        return (parts[0][1] if len(parts) == 1 else ()), shown
+
+    def before(self, own: str, keys: Sequence[str]) -> tuple[Turn, ...]:
+        """The turns that the answer under the first key with a value continues."""
+        return next((turns for _, turns, _ in self._parts(own, keys)), ())
+
+    def _parts(self, own: str, keys: Sequence[str]) -> list[tuple[str, tuple[Turn, ...], str]]:
+        """Key, turns and text of each part of A+B, else of the first key that has a value."""
+        if "+" in own and own not in self.row:
+            found = [key for key in own.split("+") if self.row.get(key) is not None]
+        else:
+            keys = (own,) if own else keys
+            found = [key for key in keys if self.row.get(key) is not None][:1]
+        return [(key, *self._read(key)) for key in found]
+
+    def _read(self, key: str) -> tuple[tuple[Turn, ...], str]:
+        try:
+            found = read_value(self.row[key])
+        except ValueError as error:
+            raise self._fault(key, f"is no conversation: {error}") from error
+        if found is None:
+            kind = type(self.row[key]).__name__
+            raise self._fault(key, f"must be a string, strings or chat messages, not {kind}")
+        return found
+
+    def _fault(self, key: str, what: str) -> UserError:
+        return UserError(f'{self.origin}: "{key}" {what} (from {self.flag})')
+
+
+def _join(texts: Iterable[str]) -> str:
+    return "\n\n".join(text for text in texts if text.strip())
 
 
 def _to_record(
@@ -118,37 +194,47 @@ def _to_record(
     task: TaskSpec,
     fields: FieldNames,
     flag: str,
+    seen: Collection[str],
 ) -> Record:
-    keys = (fields.id,) if fields.id else task.id_keys
-    given = (row[key] for key in keys if row.get(key) is not None)
-    identity = next(given, f"{Path(path).stem}-{number}")
+    identity = _identity(row, number, path, task, fields, seen)
     origin = f"{path}, record {number} (id {identity})"
-
-    def text(own: str, keys: Sequence[str]) -> str:
-        if "+" in own and own not in row:
-            return "\n\n".join(filter(None, (text(key, ()) for key in own.split("+"))))
-        for key in (own,) if own else keys:
-            if key in row and row[key] is not None:
-                value = message_text(row[key])
-                if value is None:
-                    kind = type(row[key]).__name__
-                    raise UserError(
-                        f'{origin}: "{key}" must be a string, strings or chat messages, not {kind} '
-                        f"(from {flag})"
-                    )
-                return value if value.strip() else ""
-        return ""
-
+    reader = _RowReader(row, origin, flag)
+    turns, prompt = reader.prompt(fields.prompt, task.prompt_keys)
+    candidates = [key for key, _ in task.candidate_keys]
+    before = reader.before(fields.response, (*task.response_keys, *candidates))
+    if not turns and (is_conversation(before) or not prompt):
+        turns, prompt = before, conversation_text(before)
+    if turns and not any(turn.role == "user" for turn in turns):
+        raise UserError(f"{origin}: its messages have none of the user (from {flag})")
+    response = reader.answer(fields.response, task.response_keys)
     return Record(
-        id=str(identity),
-        prompt=text(fields.prompt, task.prompt_keys),
-        response=text(fields.response, task.response_keys),
-        reference=text(fields.reference, task.reference_keys),
-        human_feedback=text(fields.human_feedback, task.human_feedback_keys),
-        feedback=read_feedback(row, task),
+        id=identity,
+        prompt=prompt,
+        response=response,
+        reference=reader.answer(fields.reference, task.reference_keys),
+        human_feedback=reader.answer(fields.human_feedback, task.human_feedback_keys),
+        feedback=read_feedback(row, task, response),
         fields=row,
         origin=origin,
+        turns=turns if is_conversation(turns) else (),
     )
+
+
+def _identity(
+    row: Mapping[str, Any],
+    number: int,
+    path: str | Path,
+    task: TaskSpec,
+    fields: FieldNames,
+    seen: Collection[str],
+) -> str:
+    keys = (fields.id,) if fields.id else task.id_keys
+    key = next((key for key in keys if row.get(key) is not None), None)
+    identity = f"{Path(path).stem}-{number}" if key is None else str(row[key])
+    if key in (None, "id", fields.id) or identity not in seen:
+        return identity
+    later = (f"{identity}-{count}" for count in itertools.count(2))
+    return next(name for name in later if name not in seen)
 
 
 def _missing(part: Part, task: TaskSpec, fields: FieldNames | None, row: Mapping[str, Any]) -> str:
@@ -157,6 +243,9 @@ def _missing(part: Part, task: TaskSpec, fields: FieldNames | None, row: Mapping
     own = getattr(fields, part, "")
     keys = (own,) if own else getattr(task, f"{part}_keys")
     text = f"the {part} is missing or empty: expected one of the keys {', '.join(keys)}"
+    raw = [key for key, _ in task.candidate_keys if key in row]
+    if part == "response" and raw and not own:
+        return f"{text}; prepare_data.py makes records of {', '.join(raw)}"
     if own or any(key in row for key in keys):
         return text
     how = f"; name yours by --fields.{part}" if fields else ""

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from text2grad.charts import SMOOTH_FROM
 from text2grad.files import write_text
+from text2grad.progress import progress_view
 from text2grad.report_compare import MAX_RUNS, common_prompts, render_comparison, run_names
 from text2grad.report_data import (
     ReportData,
@@ -136,8 +137,10 @@ def render_report(data: ReportData) -> str:
     charts = draw_charts(data.steps, data.best)
     configuration = flat_rows(data.config)
     annotation = flat_rows(data.quality)
+    tests = progress_view(data.evaluation.get("tests") or {})
     parts = {
         "glance": "At a glance",
+        "tests": "Tests" if tests else "",
         "curves": "Curves" if charts else "",
         "reward-model": "Reward model" if data.reward_model else "",
         "before-after": "Before and after" if pairs else "",
@@ -155,6 +158,7 @@ def render_report(data: ReportData) -> str:
         figures=key_figures(data),
         warnings=find_warnings(data),
         changes=change_rows(data.evaluation),
+        tests=tests,
         n_validation=data.evaluation.get("n"),
         charts=charts,
         smoothed=len(data.steps) >= SMOOTH_FROM,

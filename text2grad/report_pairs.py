@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from text2grad.report_data import spread
@@ -21,8 +22,8 @@ def before_after(evaluation: Mapping[str, Any], count: int) -> dict[str, Any]:
 
     Returns:
         "titles" of the columns, "score" (the name of the measure shown beside each text, "" for
-        none) and "rows", each with "prompt" and one text and one score (or None) per column;
-        {} without samples.
+        none) and "rows", each with "prompt" and one text and one score (or None) per column, and
+        where they were tested also what the tests said; {} without samples.
     """
     samples = spread(evaluation.get("samples") or [], count)
     sides = [
@@ -66,12 +67,31 @@ def _side_by_side(sides: Sequence[Side]) -> dict[str, Any]:
         found = [(key, samples[number]) for _, key, samples in sides]
         texts = [sample.get(key) or "" for key, sample in found]
         scores = [(sample.get(f"{key}_scores") or {}).get(measure) for key, sample in found]
-        rows.append({"prompt": one.get("prompt") or "", "texts": texts, "scores": scores})
+        tests = [sample.get(f"{key}_tests") for key, sample in found]
+        row = {"prompt": one.get("prompt") or "", "texts": texts, "scores": scores}
+        if any(tests):
+            row["tests"] = [_tested(*pair) for pair in zip(texts, tests, strict=True)]
+        rows.append(row)
     titles = [title for title, _, _ in sides]
     return {"titles": titles, "score": pretty(measure) if measure else "", "rows": rows}
 
 
+def _tested(text: str, result: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """How a text ended under its tests, its "pieces" sound and faulty in turn, and the critique."""
+    if not result:
+        return None
+    outcome = str(result["outcome"]).replace("_", " ")
+    cuts = [0, *(edge for place in sorted(result.get("faults") or ()) for edge in place), len(text)]
+    return {
+        "outcome": f"{outcome}, {result['held']} of {result['checks']} checks hold",
+        "pieces": [text[start:end] for start, end in pairwise(cuts)],
+        "critique": result.get("critique") or "",
+    }
+
+
 def _measure(samples: Sequence[Sample]) -> str:
-    """ROUGE-L where it is known, else the first measure that is not the length."""
+    """The checks that hold where there are any, else ROUGE-L, else the first that is no length."""
     known = [name for name in samples[0].get("after_scores") or {} if name != "mean_words"]
+    if "checks_passed" in known:
+        return "checks_passed"
     return "rougeL" if "rougeL" in known else next(iter(known), "")

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from text2grad import progress
 from text2grad.agreement import word_units
 from text2grad.alignment import locate_spans, score_tokens
 from text2grad.annotators.reference import support_score
+from text2grad.conversations import chat_messages, prompt_turns
 from text2grad.records import tests_of
 from text2grad.schema import Feedback, Record
-from text2grad.solutions import checks_passed, run_responses
+from text2grad.solutions import checks_passed, find_faults, run_responses
 from text2grad.tasks import TaskSpec
 
 if TYPE_CHECKING:
@@ -37,15 +39,23 @@ def with_scores(
     """The records with "scores" (and "likelihood") in their fields, and the models that gave them.
 
     `support_score` compares with post and human summary and trains nothing. Where the records have
-    tests: `solved`, and `checks_passed`, the share of the assertions that held. Where the flags
+    tests: `solved`, and `checks_passed`, the share of the assertions that held; `progress.KEY` in
+    their fields then says how each run ended and where its fault lies. Where the flags
     name the models: `bertscore_f1`; `reward_model_score`, the net score under the reward model's
     critiques, where an unparseable critique scores 0 and is counted in `reward_model_parsed`; and
     "likelihood", nats and tokens of the response given the prompt. What is left out is printed.
     """
     scores: Scores = [_own_scores(record, task) for record in records]
+    tested: list[dict[str, Any]] = []
     if task.test_keys and all(tests_of(record, task) for record in records):
-        for own, log in zip(scores, run_responses(records, task, args), strict=True):
+        logs = run_responses(records, task, args)
+        for own, log in zip(scores, logs, strict=True):
             own |= {"solved": float(log.passed), "checks_passed": checks_passed(log)}
+        said = [None] * len(logs)
+        if args.localisation_seconds:
+            said = find_faults(records, logs, task, args)
+        ends = zip(logs, said, strict=True)
+        tested = [progress.result_of(*pair, task.label_scores) for pair in ends]
     likelihoods: Scores = []
     models: dict[str, Any] = {}
     left_out = []
@@ -70,6 +80,8 @@ def with_scores(
     ]
     for fields, own in zip(scored, likelihoods, strict=bool(likelihoods)):
         fields["likelihood"] = own
+    for fields, result in zip(scored, tested, strict=bool(tested)):
+        fields[progress.KEY] = result
     return [
         replace(record, fields=fields) for record, fields in zip(records, scored, strict=True)
     ], models
@@ -104,7 +116,7 @@ def _likelihoods(records: Sequence[Record], args: PolicyMetricsConfig, task: Tas
     metric = Perplexity.load(args, template)
     found = metric.compute(
         predictions=[record.response for record in records],
-        prompts=[record.prompt for record in records],
+        prompts=[chat_messages(prompt_turns(record)) for record in records],
     )
     return [
         {"nats": nats, "tokens": tokens}

@@ -165,7 +165,9 @@ class ExampleMaker:
             renderer = PromptRenderer(self.tokenizer, renderer.template, room, flag="--max_length")
         try:
             shown = judged or record.response
-            prompt = renderer.render(record.origin, prompt=record.prompt, response=shown)
+            prompt = renderer.render(
+                record.origin, record.turns, prompt=record.prompt, response=shown
+            )
         except UserError as error:
             return Dropped(record.id, str(error))
         self.shortened += prompt.shortened

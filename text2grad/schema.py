@@ -69,18 +69,32 @@ class Unparseable:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """One message of a conversation.
+
+    Attributes:
+        role: "system", "user", "assistant" or "tool".
+        content: its text.
+    """
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
 class Record:
     """One prompt with, where the file has them, a response, a reference and feedback.
 
     Attributes:
         id: unique in its file.
-        prompt: the post or the question.
+        prompt: the post or the question; of a conversation its text.
         response: the text that is judged, "" where the file has none.
         reference: the human answer, "" where the file has none.
         human_feedback: free text a person wrote about the response, "" where there is none.
         feedback: the annotation, None where the file has none.
         fields: the record as it was read; writers keep all of it.
         origin: "FILE, record N (id ID)", for messages.
+        turns: the conversation that the response continues, () where that is `prompt` alone.
     """
 
     id: str
@@ -91,6 +105,7 @@ class Record:
     feedback: Feedback | Unparseable | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
     origin: str = ""
+    turns: tuple[Turn, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from text2grad.alignment import label_scores, label_tokens, locate_spans, response_text
@@ -45,14 +45,8 @@ class Judged:
 
 def sampled_record(record: Record, pieces: Sequence[bytes]) -> Record:
     """The record with the sampled text in place of its response."""
-    return Record(
-        id=record.id,
-        prompt=record.prompt,
-        response=response_text(pieces),
-        reference=record.reference,
-        fields=record.fields,
-        origin=record.origin,
-    )
+    text = response_text(pieces)
+    return replace(record, response=text, human_feedback="", feedback=None)
 
 
 def judge(

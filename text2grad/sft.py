@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from text2grad.chat import PromptRenderer
 from text2grad.files import check_writable
 from text2grad.models import quiet_libraries
 from text2grad.pretrained import load_tokenizer
@@ -13,6 +12,7 @@ from text2grad.run_folder import write_run_config
 from text2grad.schema import Record
 from text2grad.supervised import Dropped, Example, check_resume, collect_examples, train_adapter
 from text2grad.tasks import get_task
+from text2grad.turns import TurnRenderer
 
 if TYPE_CHECKING:
     from text2grad.config import SFTConfig
@@ -30,7 +30,7 @@ def train_sft(args: SFTConfig) -> None:
         records = records[: args.max_train_samples]
     tokenizer = load_tokenizer(args.base_model_name, "--base_model_name", args.chat_template)
     template = task.prompt_template("policy", args.prompt_file)
-    renderer = PromptRenderer(tokenizer, template, args.prompt_max_length)
+    renderer = TurnRenderer(tokenizer, template, args.prompt_max_length)
 
     def make(record: Record) -> Example | Dropped:
         reference = renderer.defuse(record.reference.strip())
@@ -39,7 +39,7 @@ def train_sft(args: SFTConfig) -> None:
         if len(target) > args.answer_max_length:
             limit = f"--answer_max_length {args.answer_max_length}"
             return Dropped(record.id, f"its reference has {len(target)} tokens, over {limit}")
-        return Example(renderer.render(record.origin, prompt=record.prompt).ids, target)
+        return Example(renderer.render_record(record).ids, target)
 
     flag = f"--data_path {args.data_path}"
     examples = collect_examples(records, make, flag, output_dir / "left_out.json")

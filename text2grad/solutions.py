@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,8 @@ from text2grad.tasks import TaskSpec, get_task
 from text2grad.unit_tests import run_tests
 
 if TYPE_CHECKING:
-    from text2grad.config import PassAtKConfig
+    from text2grad.annotators import Answer
+    from text2grad.config import PassAtKConfig, PolicyMetricsConfig
     from text2grad.config.testing import TestRunConfig
 
 
@@ -43,6 +45,24 @@ def run_responses(records: Sequence[Record], task: TaskSpec, args: TestRunConfig
         return run_tests(sandbox, code_of(record.response), tests_of(record, task), limits)
 
     return list(tqdm(pool.map(run, records), total=len(records), desc="testing", unit="solution"))
+
+
+def find_faults(
+    records: Sequence[Record], logs: Sequence[TestLog], task: TaskSpec, args: PolicyMetricsConfig
+) -> list[Answer | None]:
+    """The critiques of the responses that failed, from their tests; None for the others."""
+    from text2grad.annotators.execution import ExecutionAnnotator, ExecutionSettings
+
+    failed = [place for place, log in enumerate(logs) if not log.passed]
+    workers = args.workers or len(os.sched_getaffinity(0))
+    settings = ExecutionSettings(float(args.cpu_seconds), args.localisation_seconds, workers)
+    annotator = ExecutionAnnotator(task, find_sandbox(args.unsafe_local_execution), settings)
+    found: list[Answer | None] = [None] * len(records)
+    with tqdm(total=len(failed), desc="finding faults", unit="solution") as bar:
+        said = annotator.annotate([records[i] for i in failed], lambda *_: bar.update())
+    for place, answer in zip(failed, said, strict=True):
+        found[place] = answer
+    return found
 
 
 def code_of(response: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from text2grad import progress
 from text2grad.agreement import bootstrap_interval
 from text2grad.schema import Record
 
@@ -78,7 +79,8 @@ def summary_report(
     Returns:
         "n", "after" {metric: value}, "samples"; with `before` also "before" and "difference"
         {metric: {"value", "interval"}}, the interval 95 % and paired, None for metrics that only a
-        whole set has. Perplexity weights every token of the set alike.
+        whole set has. Perplexity weights every token of the set alike. Of responses with tests
+        also "tests", `progress.outcome_counts` of each set.
     """
     scores = response_scores(after)
     report: dict[str, Any] = {"n": len(after), "after": _figures(after, scores)}
@@ -104,7 +106,14 @@ def summary_report(
             report["difference"][name] = {"value": value, "interval": interval}
         for i, own in enumerate(_own_scores(before, earlier)):
             samples[i] |= {"before": before[i].response, "before_scores": own}
-    return report | {"samples": samples}
+    tests = {}
+    for when, records in (("after", after), ("before", before or ())):
+        found = progress.results(records)
+        if found:
+            tests[when] = progress.outcome_counts(found)
+        for i, one in enumerate(found):
+            samples[i][f"{when}_tests"] = one
+    return report | ({"tests": tests} if tests else {}) | {"samples": samples}
 
 
 def _own_scores(

@@ -11,10 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from text2grad.annotators.verdict import LOG_KEY
+from text2grad.candidates import expand_records
 from text2grad.config import TestCaseConfig
 from text2grad.files import Journal, Row, check_writable, read_rows, sha256_text, write_rows
 from text2grad.outcomes import TestLog
-from text2grad.prepare import expand_records, folder_files, hub_files
+from text2grad.prepare import folder_files, hub_files
 from text2grad.records import rows_to_records, sample_in_order
 from text2grad.resumable import ask_missing
 from text2grad.sandbox import Limits, Sandbox, find_sandbox
@@ -171,4 +172,4 @@ def _read_all(files: Sequence[str | Path]) -> Iterator[Row]:
 
 def _to_rows(raw: Sequence[Row], origin: str, args: TestCaseConfig, task: TaskSpec) -> list[Row]:
     records = rows_to_records(raw, origin, task, ("prompt",), args.fields)
-    return expand_records(records, task, args.candidates, args.fields)[0]
+    return expand_records(records, task, args.candidates, args.fields).rows

@@ -12,7 +12,6 @@ from tqdm import tqdm
 
 from text2grad import ppo_math
 from text2grad.alignment import TokenBytes
-from text2grad.chat import PromptRenderer
 from text2grad.devices import start_accelerator, start_tracker, tracked_figures
 from text2grad.files import check_writable
 from text2grad.gate import pass_gate
@@ -41,6 +40,7 @@ from text2grad.scoring import (
 )
 from text2grad.step_log import Stopwatch, length_figures, sample_rows, step_metrics
 from text2grad.tasks import get_task
+from text2grad.turns import TurnRenderer
 from text2grad.update import Credit, Updater
 from text2grad.watch import RunWatch
 
@@ -83,7 +83,7 @@ class Text2GradTrainer:
         name, flag = args.base_model_name, "--base_model_name"
         self.tokenizer = load_tokenizer(name, flag, args.chat_template)
         template = self.task.prompt_template("policy", args.prompt_file)
-        self.renderer = PromptRenderer(self.tokenizer, template, args.prompt_max_length)
+        self.renderer = TurnRenderer(self.tokenizer, template, args.prompt_max_length)
         self.policy = build_policy(args, self.tokenizer)
         optimizer, self.scheduler = build_optimizer(args, self.policy, self.total_steps)
         self.prepared, self.optimizer = self.accelerator.prepare(self.policy, optimizer)
@@ -177,7 +177,7 @@ class Text2GradTrainer:
 
     def collect(self, records: Sequence[Record]) -> tuple[list[list[int]], list[list[int]]]:
         """Prompt ids, and response ids exactly as they were sampled."""
-        prompts = [self.renderer.render(r.origin, prompt=r.prompt).ids for r in records]
+        prompts = [self.renderer.render_record(r).ids for r in records]
         return prompts, sample_responses(self.policy.lm, prompts, self._sampling())
 
     def critique(self, records: Sequence[Record], responses: list[list[int]]) -> list[Judged]:
@@ -228,7 +228,7 @@ class Text2GradTrainer:
         Returns:
             `valid_score`, the mean score per token, is left out where no critique was readable.
         """
-        prompts = [self.renderer.render(r.origin, prompt=r.prompt).ids for r in self.valid_prompts]
+        prompts = [self.renderer.render_record(r).ids for r in self.valid_prompts]
         greedy = self._sampling(temperature=0.0)
         responses, size = [], max(self.args.batch_size, self.args.reward_batch_size)
         for start in range(0, len(prompts), size):

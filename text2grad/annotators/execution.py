@@ -30,7 +30,7 @@ from text2grad.files import sha256_text
 from text2grad.localisation.observations import observe
 from text2grad.localisation.search import MOST_CHARS, Localisation, localise
 from text2grad.localisation.syntax import Place, Source
-from text2grad.records import message_text
+from text2grad.records import tests_of
 from text2grad.sandbox import Limits, Sandbox
 from text2grad.schema import Feedback, Record, Span, Unparseable
 from text2grad.tasks import TaskSpec
@@ -92,7 +92,9 @@ class ExecutionAnnotator:
         settings = self._settings
         limits = f"{settings.test_seconds}/{settings.localisation_seconds}"
         version = f"execution {VERSION}"
-        return sha256_text(version, record.id, record.response, self._test(record), limits)
+        return sha256_text(
+            version, record.id, record.response, tests_of(record, self._task), limits
+        )
 
     def annotate(self, records: Sequence[Record], done: OnAnswer = ignore) -> list[Answer]:
         """One answer per record, in order; `done` gets each as it comes.
@@ -114,15 +116,8 @@ class ExecutionAnnotator:
                 raise
         return answers
 
-    def _test(self, record: Record) -> str:
-        for key in self._task.test_keys:
-            text = message_text(record.fields.get(key))
-            if text and text.strip():
-                return text
-        return ""
-
     def _judge(self, record: Record) -> Answer:
-        test = self._test(record)
+        test = tests_of(record, self._task)
         if not test:
             keys = ", ".join(self._task.test_keys)
             return Unparseable(f"the record has no tests (keys: {keys})")

@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from text2grad.alignment import TokenBytes, locate_spans, response_text
-from text2grad.chat import PromptRenderer
+from text2grad.chat import PromptRenderer, PromptTooLong
 from text2grad.code_blocks import Code, judged_code
 from text2grad.critique_grammar import CritiqueGrammar
 from text2grad.decoding import Reply, constrained_generate
@@ -134,13 +134,11 @@ class RewardModelAnnotator:
         """One feedback per record, in order; `stats` then tells how they were written."""
         self.stats = DecodingStats(raw=[""] * len(records))
         judged = [judged_code(record.response, self.task.scope) for record in records]
-        prompts = [
-            # a response without code is shown as it is, and has nothing that can be quoted
-            self.renderer.render(r.origin, prompt=r.prompt, response=code.text or r.response).ids
-            for r, code in zip(records, judged, strict=True)
-        ]
-        order = sorted(range(len(records)), key=lambda i: (len(prompts[i]), i))
         out: list[Feedback | Unparseable] = [Unparseable("not judged")] * len(records)
+        prompts, too_long = self._prompts(records, judged)
+        for i, error in too_long.items():
+            out[i] = Unparseable(str(error))
+        order = sorted(prompts, key=lambda i: (len(prompts[i]), i))
         started = time.perf_counter()
         with tqdm(total=len(records), desc="judging", unit="reply", disable=not progress) as bar:
             for start in range(0, len(order), self.batch_size):
@@ -155,6 +153,27 @@ class RewardModelAnnotator:
                 bar.update(len(rows))
         self.stats.seconds = time.perf_counter() - started
         return out
+
+    def _prompts(
+        self, records: Sequence[Record], judged: Sequence[Code]
+    ) -> tuple[dict[int, list[int]], dict[int, PromptTooLong]]:
+        """Prompts by the place of their record, and why the others have none.
+
+        Raises:
+            PromptTooLong: of the first record, where none fits: then the bound is at fault.
+        """
+        prompts: dict[int, list[int]] = {}
+        too_long: dict[int, PromptTooLong] = {}
+        for place, (record, code) in enumerate(zip(records, judged, strict=True)):
+            # a response without code is shown as it is, and has nothing that can be quoted
+            slots = {"prompt": record.prompt, "response": code.text or record.response}
+            try:
+                prompts[place] = self.renderer.render(record.origin, record.turns, **slots).ids
+            except PromptTooLong as error:
+                too_long[place] = error
+        if too_long and not prompts:
+            raise next(iter(too_long.values()))
+        return prompts, too_long
 
     def unconstrained_rates(self, records: Sequence[Record]) -> dict[str, Any]:
         """Parse and match rates of the same model without the grammar, which hides them."""

@@ -99,6 +99,9 @@ class PolicyMetricsConfig(TestRunConfig):
     """own wording of the reward model's prompt, with the same $slots"""
     batch_size: int = 16
     """responses that go through encoder or language model together"""
+    localisation_seconds: float = 2.0
+    """time for the trial edits that look for the fault of one response that failed its tests, where
+    the task has tests; 0 leaves the search out"""
     dtype: Dtype = "auto"
     """precision of the language model"""
     gpu_ids: str = ""
@@ -119,7 +122,7 @@ class PolicyMetricsConfig(TestRunConfig):
         super().__post_init__()
         at_least(self, 64, "reward_prompt_max_length")
         at_least(self, 1, "batch_size", "reward_batch_size", "reward_max_new_tokens")
-        at_least(self, 0, "bert_layers")
+        at_least(self, 0, "bert_layers", "localisation_seconds")
         at_least(self, 32, "prompt_max_length")
 
 

@@ -12,8 +12,9 @@ from text2grad.schema import UserError
 from text2grad.tasks.kodcode import KODCODE
 from text2grad.tasks.slf5k import SLF5K
 from text2grad.tasks.spec import Label, PromptTemplate, TaskSpec
+from text2grad.tasks.ultrafeedback import ULTRAFEEDBACK
 
-TASKS = {task.name: task for task in (SLF5K, KODCODE)}
+TASKS = {task.name: task for task in (SLF5K, KODCODE, ULTRAFEEDBACK)}
 
 __all__ = ["TASKS", "Label", "PromptTemplate", "TaskSpec", "get_task"]
 

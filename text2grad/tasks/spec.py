@@ -48,6 +48,7 @@ class TaskSpec:
         source: its data set on the Hugging Face hub.
         source_splits: data sets without validation split, with the splits that are joined and then
             divided by prompt.
+        split_names: what data sets call a split that has another name here.
         candidate_keys: where a raw row of that data set holds several responses, their keys, each
             with the ending of its record's id; human feedback is about the first.
         scope: what of a response is judged: all of it, or its code (`text2grad.code_blocks`).
@@ -73,6 +74,7 @@ class TaskSpec:
     test_keys: tuple[str, ...] = ()
     source: str = ""
     source_splits: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    split_names: tuple[tuple[str, str], ...] = ()
     candidate_keys: tuple[tuple[str, str], ...] = ()
     scope: Scope = "response"
     unmarked_score: float = 0.0

@@ -13,7 +13,15 @@ const buildPairs = () => {
       const change = earlier == null ? "" : ` (${signed(own - earlier)})`;
       heading.append(make("span", "score", `${score} ${number(own)}${change}`));
     }
-    node.append(heading, make("p", "plain", row.texts[i] || "(empty)"));
+    const tested = row.tests?.[i];
+    if (tested) {
+      const code = make("pre", "code");
+      tested.pieces.forEach((piece, k) => code.append(k % 2 ? make("mark", "", piece) : piece));
+      node.append(heading, make("p", "outcome", tested.outcome), code);
+      if (tested.critique) node.append(make("p", "plain critique", tested.critique));
+      return node;
+    }
+    node.append(heading, make("p", row.tests ? "plain code" : "plain", row.texts[i] || "(empty)"));
     return node;
   };
   const render = (row) => {

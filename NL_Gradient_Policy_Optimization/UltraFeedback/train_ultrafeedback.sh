@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# Optimise the UltraFeedback policy. Edit this block, or override from outside:
+#     POLICY=my-model REWARD_MODEL=my-rm bash train_ultrafeedback.sh --steps 500
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+ROOT=../..
+
+POLICY=${POLICY:-meta-llama/Llama-3.1-8B-Instruct}
+REWARD_MODEL=${REWARD_MODEL:-../../NL_Reward_Model/UltraFeedback/ckpt/llama31-8B-ultrafeedback/final_merge}
+RM_METRICS=${RM_METRICS:-../../NL_Reward_Model/UltraFeedback/Evaluation/reward_model_metrics.json}
+DATA=${DATA:-../../RM_Data_Anno/UltraFeedback/data/train.json}
+VALID=${VALID:-../../RM_Data_Anno/UltraFeedback/data/validation.json}
+OUTPUT=${OUTPUT:-ckpt/text2grad_ultrafeedback}
+GPUS=${GPUS:-$(nvidia-smi --list-gpus 2> /dev/null | grep -c '^GPU ' || true)}
+LEARNING_RATE=${LEARNING_RATE:-1e-6}
+SCHEDULER=${SCHEDULER:-cosine}
+ADAFACTOR=${ADAFACTOR:-true}
+BATCH_SIZE=${BATCH_SIZE:-$((8 * (GPUS > 1 ? GPUS : 1)))}
+MINI_BATCH_SIZE=${MINI_BATCH_SIZE:-1}
+ACCUMULATION=${ACCUMULATION:-8}
+PPO_EPOCHS=${PPO_EPOCHS:-4}
+TRAIN_EPOCHS=${TRAIN_EPOCHS:-4}
+STEPS=${STEPS:-6000}
+INIT_KL_COEF=${INIT_KL_COEF:-0.05}
+ADAP_KL_CTRL=${ADAP_KL_CTRL:-true}
+KL_PENALTY=${KL_PENALTY:-full}
+KL_TARGET=${KL_TARGET:-6}
+EARLY_STOPPING=${EARLY_STOPPING:-false}
+PROMPT_MAX_LENGTH=${PROMPT_MAX_LENGTH:-970}
+OUTPUT_MAX_LENGTH=${OUTPUT_MAX_LENGTH:-512}
+TEMPERATURE=${TEMPERATURE:-0.6}
+SAVE_FREQ=${SAVE_FREQ:-50}
+EVAL_STEPS=${EVAL_STEPS:-0}
+SEED=${SEED:-42}
+
+[ -n "${PYTHON:-}" ] || { [ -x "$ROOT/.venv/bin/python" ] && PYTHON=$ROOT/.venv/bin/python; } || PYTHON=python3
+# DRY_RUN=1 prints each command, quoted so that it can be pasted, in place of running it.
+run() {
+    if [ -z "${DRY_RUN:-}" ]; then "$@"; return; fi
+    printf 'cd %q && ' "$PWD"
+    printf '%q ' "$@"
+    echo
+}
+
+# Data parallel where there are several GPUs, one plain process where there are none.
+LAUNCH=("$PYTHON" train_ultrafeedback.py)
+if [ "$GPUS" -gt 1 ]; then
+    LAUNCH=("$PYTHON" -m accelerate.commands.launch --config_file accelerate_config.yaml
+        --num_processes "$GPUS" train_ultrafeedback.py)
+fi
+
+run "${LAUNCH[@]}" \
+    --base_model_name "$POLICY" \
+    --reward_model_name "$REWARD_MODEL" \
+    --reward_model_metrics "$RM_METRICS" \
+    --data_file_path "$DATA" \
+    --valid_data_file_path "$VALID" \
+    --output_dir "$OUTPUT" \
+    --learning_rate "$LEARNING_RATE" \
+    --lr_scheduler_type "$SCHEDULER" \
+    --adafactor "$ADAFACTOR" \
+    --batch_size "$BATCH_SIZE" \
+    --mini_batch_size "$MINI_BATCH_SIZE" \
+    --gradient_accumulation_steps "$ACCUMULATION" \
+    --ppo_epochs "$PPO_EPOCHS" \
+    --train_epochs "$TRAIN_EPOCHS" \
+    --steps "$STEPS" \
+    --init_kl_coef "$INIT_KL_COEF" \
+    --adap_kl_ctrl "$ADAP_KL_CTRL" \
+    --kl_penalty "$KL_PENALTY" \
+    --kl_target "$KL_TARGET" \
+    --early_stopping "$EARLY_STOPPING" \
+    --prompt_max_length "$PROMPT_MAX_LENGTH" \
+    --output_max_length "$OUTPUT_MAX_LENGTH" \
+    --temperature "$TEMPERATURE" \
+    --save_freq "$SAVE_FREQ" \
+    --eval_steps "$EVAL_STEPS" \
+    --seed "$SEED" \
+    "$@"

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Train the UltraFeedback reward model. Edit this block, or override from outside:
+#     MODEL=my-model bash deepspeed_train_ultrafeedback.sh --learning_rate 2e-5
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+ROOT=../..
+
+MODEL=${MODEL:-meta-llama/Llama-3.1-8B-Instruct}
+DATA=${DATA:-../../RM_Data_Anno/UltraFeedback/data/train_annotated.json}
+VALID=${VALID:-../../RM_Data_Anno/UltraFeedback/data/validation_annotated.json}
+OUTPUT=${OUTPUT:-ckpt/llama31-8B-ultrafeedback}
+EPOCHS=${EPOCHS:-3}
+LEARNING_RATE=${LEARNING_RATE:-1e-5}
+MICRO_BATCH=${MICRO_BATCH:-1}
+ACCUMULATION=${ACCUMULATION:-1}
+LORA_R=${LORA_R:-16}
+LORA_ALPHA=${LORA_ALPHA:-32}
+LORA_DROPOUT=${LORA_DROPOUT:-0.1}
+TARGETS=${TARGETS:-q_proj v_proj}
+MAX_LENGTH=${MAX_LENGTH:-1250}
+EVAL_STEPS=${EVAL_STEPS:-400}
+SAVE_STEPS=${SAVE_STEPS:-400}
+GPUS=${GPUS:-$(nvidia-smi --list-gpus 2> /dev/null | grep -c '^GPU ' || true)}
+
+[ -n "${PYTHON:-}" ] || { [ -x "$ROOT/.venv/bin/python" ] && PYTHON=$ROOT/.venv/bin/python; } || PYTHON=python3
+# DRY_RUN=1 prints each command, quoted so that it can be pasted, in place of running it.
+run() {
+    if [ -z "${DRY_RUN:-}" ]; then "$@"; return; fi
+    printf 'cd %q && ' "$PWD"
+    printf '%q ' "$@"
+    echo
+}
+# DeepSpeed where there are GPUs, one plain process where there are none.
+LAUNCH=("$PYTHON" train_rm.py)
+if [ "$GPUS" -gt 0 ]; then
+    DEEPSPEED='import importlib.metadata as m; m.version("deepspeed")'
+    [ -n "${DRY_RUN:-}" ] || "$PYTHON" -c "$DEEPSPEED" 2> /dev/null || {
+        echo "error: GPUS=$GPUS: DeepSpeed is not installed; run bash env.sh, or set GPUS=0" >&2
+        exit 2
+    }
+    LAUNCH=("$PYTHON" -m deepspeed.launcher.runner --num_gpus "$GPUS" train_rm.py --deepspeed deepspeed.json)
+fi
+
+run "${LAUNCH[@]}" \
+    --base_model "$MODEL" \
+    --data_path "$DATA" \
+    --valid_data_path "$VALID" \
+    --output_dir "$OUTPUT" \
+    --num_train_epochs "$EPOCHS" \
+    --learning_rate "$LEARNING_RATE" \
+    --per_device_train_batch_size "$MICRO_BATCH" \
+    --gradient_accumulation_steps "$ACCUMULATION" \
+    --lora_r "$LORA_R" \
+    --lora_alpha "$LORA_ALPHA" \
+    --lora_dropout "$LORA_DROPOUT" \
+    --lora_target_modules $TARGETS \
+    --max_length "$MAX_LENGTH" \
+    --eval_steps "$EVAL_STEPS" \
+    --save_steps "$SAVE_STEPS" \
+    "$@"
