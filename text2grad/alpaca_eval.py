@@ -13,7 +13,7 @@ from typing import Any
 from text2grad.chat_errors import KEY_VARIABLES, read_key
 from text2grad.config import AlpacaEvalConfig
 from text2grad.download import fetch
-from text2grad.external import ask_program, interpreter, run_program
+from text2grad.external import Program, ask_program, ready, run_program
 from text2grad.files import (
     Journal,
     Row,
@@ -32,7 +32,10 @@ _URL = (
     "https://huggingface.co/datasets/tatsu-lab/alpaca_eval/resolve/main/"
     "alpaca_eval_gpt4_baseline.json"
 )
-_NEEDS = "alpaca_eval has to be there; bash alpaca_eval.sh sets it up"
+# with pandas 3 it cannot read its own cache
+_PROGRAM = Program(
+    "alpaca_eval", "alpaca_eval", ("alpaca_eval==0.6.6", "pandas==2.3.3"), shared=False
+)
 # its own configuration as JSON, with the folder that its paths start from
 _READ_CONFIG = """
 import importlib.util, json, pathlib, sys, yaml
@@ -61,8 +64,8 @@ def evaluate_alpaca(args: AlpacaEvalConfig) -> None:
     """
     output = Path(args.output_file)
     folder = check_writable(output.with_suffix(""), "--output_file").resolve()
-    python = interpreter(args.python)
     variables = server_variables(args)
+    python = ready(_PROGRAM, args.environment, folder)
     config = _write_config(args, python, folder)
     data = args.data or fetch(_URL, folder / "alpaca_eval_gpt4_baseline.json", "--data")
     rows = read_instructions(data, "--data")
@@ -242,9 +245,8 @@ def _write_config(args: AlpacaEvalConfig, python: str, folder: Path) -> Path:
     """The judge's configuration with absolute paths and the user's model."""
     named = args.annotators_config
     named = str(Path(named).resolve()) if Path(named).is_file() else named
-    found = ask_program(
-        [python, "-c", _READ_CONFIG, named], folder, f"--python {args.python}", _NEEDS
-    )
+    command = [python, "-c", _READ_CONFIG, named]
+    found = ask_program(command, folder, f"--environment {args.environment}")
     if not isinstance(found["config"], dict):
         raise UserError(
             f"--annotators_config {args.annotators_config}: neither a file nor a configuration of "

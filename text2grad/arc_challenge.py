@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from text2grad.config import ArcConfig
-from text2grad.external import ask_program, interpreter, run_program
+from text2grad.external import Program, ask_program, ready, run_program
 from text2grad.files import Row, check_writable, read_rows, sha256_file, write_json, write_rows
 from text2grad.schema import UserError
 from text2grad.tables import interval_text, text_table
@@ -17,7 +17,7 @@ from text2grad.verdicts import wilson_interval
 
 _HUB_TASK, _LOCAL_TASK = "arc_challenge", "arc_challenge_of_a_file"
 _METRICS = {"acc": "accuracy", "acc_norm": "accuracy, by characters"}
-_NEEDS = "lm-eval has to be there; bash arc_challenge.sh sets it up"
+_PROGRAM = Program("lm-eval", "lm_eval", ("lm-eval==0.4.13",), shared=True)
 _WHERE = (
     "import importlib.util, json; "
     "print(json.dumps(list(importlib.util.find_spec('lm_eval').submodule_search_locations)[0]))"
@@ -32,8 +32,8 @@ def evaluate_arc(args: ArcConfig) -> None:
     """
     output = Path(args.output_file)
     folder = check_writable(output.with_suffix(""), "--output_file").resolve()
-    python = interpreter(args.python)
-    package = ask_program([python, "-c", _WHERE], folder, f"--python {args.python}", _NEEDS)
+    python = ready(_PROGRAM, args.environment, folder)
+    package = ask_program([python, "-c", _WHERE], folder, f"--environment {args.environment}")
     task = _LOCAL_TASK if args.data else _HUB_TASK
     if args.data:
         _write_task(folder, Path(package), args)
@@ -156,7 +156,7 @@ def _write_task(folder: Path, package: Path, args: ArcConfig) -> None:
     """A task of lm-eval's own ARC, wording included, on the user's questions."""
     wording = package / "tasks" / "arc" / "arc_easy.yaml"
     if not wording.exists():
-        raise UserError(f"--python {args.python}: its lm-eval has no {wording}; {_NEEDS}")
+        raise UserError(f"--environment {args.environment}: its lm-eval has no {wording}")
     files = {"test": _write_questions(args.data, "--data", folder / "test.jsonl")}
     shots = None
     if args.fewshot_data:

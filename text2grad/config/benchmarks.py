@@ -86,8 +86,8 @@ class AlpacaEvalConfig(ChatModelConfig):
     downloads those of AlpacaEval 2.0"""
     output_file: str = "result/alpaca_eval.json"
     """all figures; what the program writes lies in the folder of the same name"""
-    python: str = "../../../.venv-alpaca-eval/bin/python"
-    """interpreter that has alpaca_eval; alpaca_eval.sh sets it up"""
+    environment: str = "../../../.venv-alpaca-eval"
+    """virtual environment of alpaca_eval; it is set up if it is not there"""
     annotators_config: str = "weighted_alpaca_eval_gpt4_turbo"
     """the judge: a configuration that alpaca_eval knows by name, or a configs.yaml of your own"""
     judge_model: str = ""
@@ -143,8 +143,8 @@ class ArcConfig:
     """with a chat template: solved questions as turns of a conversation"""
     output_file: str = "result/arc_challenge.json"
     """all figures; what lm-eval writes lies in the folder of the same name"""
-    python: str = "../../../.venv-lm-eval/bin/python"
-    """interpreter that has lm-eval; arc_challenge.sh sets it up"""
+    environment: str = "../../../.venv-lm-eval"
+    """virtual environment of lm-eval; it is set up, on top of this one, if it is not there"""
     max_samples: int = 0
     """questions, the first ones, 0 for all"""
     batch_size: int = 8

@@ -1,4 +1,4 @@
-"""Compare the UltraFeedback policy by AlpacaEval 2.0; alpaca_eval.sh sets it up and runs this.
+"""Compare the UltraFeedback policy by AlpacaEval 2.0; alpaca_eval.sh runs this.
 
 In: instructions with reference answers; without a file those of AlpacaEval 2.0 are downloaded. Out:
 win rate and length-controlled win rate, printed and as JSON.

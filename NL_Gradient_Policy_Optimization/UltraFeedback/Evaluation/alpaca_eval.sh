@@ -16,8 +16,6 @@ BASE_URL=${BASE_URL:-}
 OUTPUT=${OUTPUT:-result/alpaca_eval.json}
 SEED=${SEED:-42}
 VENV=${VENV:-$ROOT/.venv-alpaca-eval}
-# with pandas 3 it cannot read its own cache
-ALPACA_EVAL=(alpaca_eval==0.6.6 "pandas==2.3.3")
 
 [ -n "${PYTHON:-}" ] || { [ -x "$ROOT/.venv/bin/python" ] && PYTHON=$ROOT/.venv/bin/python; } || PYTHON=python3
 # DRY_RUN=1 prints each command, quoted so that it can be pasted, in place of running it.
@@ -28,14 +26,6 @@ run() {
     echo
 }
 
-set_up() {
-    echo "setting up $VENV with ${ALPACA_EVAL[*]}"
-    "$PYTHON" -m venv --clear "$VENV"
-    "$VENV/bin/python" -m pip --disable-pip-version-check install --quiet "${ALPACA_EVAL[@]}"
-}
-# not by importing it: this folder has a script of the same name
-[ -n "${DRY_RUN:-}" ] || "$VENV/bin/python" -m pip show --quiet alpaca_eval 2> /dev/null || set_up
-
 run "$PYTHON" alpaca_eval.py \
     --model_path "$MODEL" \
     --annotators_config "$ANNOTATORS" \
@@ -43,5 +33,5 @@ run "$PYTHON" alpaca_eval.py \
     --base_url "$BASE_URL" \
     --output_file "$OUTPUT" \
     --seed "$SEED" \
-    --python "$VENV/bin/python" \
+    --environment "$VENV" \
     "$@"

@@ -1,7 +1,7 @@
-"""Measure the UltraFeedback policy on ARC-Challenge; arc_challenge.sh sets lm-eval up and runs it.
+"""Measure the UltraFeedback policy on ARC-Challenge; arc_challenge.sh runs this.
 
-In: questions in the format of ARC; without a file lm-eval downloads them. Out: accuracy and
-accuracy by characters (acc_norm) with intervals, printed and as JSON.
+In: questions in the format of ARC; without a file lm-eval, in an environment of its own, downloads
+them. Out: accuracy and accuracy by characters (acc_norm), with intervals, printed and as JSON.
 
     bash arc_challenge.sh --num_fewshot 0
 """

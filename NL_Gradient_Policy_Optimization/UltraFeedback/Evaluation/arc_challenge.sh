@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Measure the UltraFeedback policy on ARC-Challenge by lm-eval, which gets an environment of its own
-# on top of .venv: its packages are apart, torch and transformers are shared. Edit this block, or
-# override from outside:
+# Measure the UltraFeedback policy on ARC-Challenge by lm-eval, which gets an environment of its own:
+# its packages are apart, torch and transformers are those of .venv. Edit this block, or override
+# from outside:
 #     MODEL=my-model bash arc_challenge.sh
 #     bash arc_challenge.sh --data my_arc.jsonl --num_fewshot 0
 set -euo pipefail
@@ -12,8 +12,8 @@ MODEL=${MODEL:-../ckpt/text2grad_ultrafeedback/final_merge}
 NUM_FEWSHOT=${NUM_FEWSHOT:-25}
 CHAT_TEMPLATE=${CHAT_TEMPLATE:-true}
 OUTPUT=${OUTPUT:-result/arc_challenge.json}
+SEED=${SEED:-42}
 VENV=${VENV:-$ROOT/.venv-lm-eval}
-LM_EVAL=lm-eval==0.4.13
 
 [ -n "${PYTHON:-}" ] || { [ -x "$ROOT/.venv/bin/python" ] && PYTHON=$ROOT/.venv/bin/python; } || PYTHON=python3
 # DRY_RUN=1 prints each command, quoted so that it can be pasted, in place of running it.
@@ -24,20 +24,11 @@ run() {
     echo
 }
 
-set_up() {
-    echo "setting up $VENV with $LM_EVAL"
-    "$PYTHON" -m venv --clear "$VENV"
-    local shared='import sysconfig; print(sysconfig.get_paths()["purelib"])'
-    "$PYTHON" -c "$shared" > "$("$VENV/bin/python" -c "$shared")/shared.pth"
-    "$VENV/bin/python" -m pip --disable-pip-version-check install --quiet \
-        --constraint "$ROOT/requirements.txt" "$LM_EVAL"
-}
-[ -n "${DRY_RUN:-}" ] || "$VENV/bin/python" -c "import lm_eval" 2> /dev/null || set_up
-
 run "$PYTHON" arc_challenge.py \
     --model_path "$MODEL" \
     --num_fewshot "$NUM_FEWSHOT" \
     --apply_chat_template "$CHAT_TEMPLATE" \
     --output_file "$OUTPUT" \
-    --python "$VENV/bin/python" \
+    --seed "$SEED" \
+    --environment "$VENV" \
     "$@"
