@@ -183,7 +183,7 @@ def test_the_shell_of_arc_runs_it(tmp_path, environment):
     done = subprocess.run(
         ["bash", str(EVALUATION / "arc_challenge.sh"), "--data", data, "--num_fewshot", "0"],
         env=os.environ
-        | {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT), "MODEL": "my/model"}
+        | {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT), "POLICY": "my/model"}
         | {"VENV": environment, "OUTPUT": str(tmp_path / "arc.json")},
         capture_output=True,
         text=True,
