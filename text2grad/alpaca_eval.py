@@ -120,7 +120,7 @@ def server_variables(args: AlpacaEvalConfig) -> dict[str, str]:
         UserError: OpenAI's own server, and no key.
     """
     key = read_key(KEY_VARIABLES[0])
-    if not (key or args.base_url):
+    if not (key or args.base_url or os.environ.get("OPENAI_BASE_URL")):
         raise UserError(
             f"OpenAI's own server needs the environment variable {KEY_VARIABLES[0]}; export it, or "
             "give --base_url of an own server"
