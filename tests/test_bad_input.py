@@ -335,11 +335,11 @@ def test_disk_full_while_a_checkpoint_is_written(tmp_path, size):
     writer = checkpoint_writer(tiny_llama(byte_level_tokenizer()))
     parts = {"optimizer": torch.nn.Linear(100, 100)}
     path = tmp_path / "epoch_0_step_1"
-    save_checkpoint(path, writer, {"step": 1}, parts)
+    save_checkpoint(path, writer, {"step": 1}, parts, [])
     before = contents(tmp_path)
     for target in (path, tmp_path / "epoch_0_step_2"):
         with disk_of(size), pytest.raises(files.UserError, match="cannot be written"):
-            save_checkpoint(target, writer, {"step": 2}, parts)
+            save_checkpoint(target, writer, {"step": 2}, parts, [])
     assert contents(tmp_path) == before
     assert damage(path) == ""
     assert find_checkpoint(tmp_path, "auto") == path

@@ -21,7 +21,7 @@ def gradients_of(made, batches, credit):
     """Of one update over all micro-batches, and its figures."""
     figures = made.updater._accumulate(batches, credit, 1)
     found = {n: p.grad.clone() for n, p in made.policy.named_parameters() if p.requires_grad}
-    made.optimizer.zero_grad()
+    made.weights.discard()
     return found, figures
 
 

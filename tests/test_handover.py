@@ -113,9 +113,7 @@ class Case:
 
 
 CASES = (
-    Case(
-        "SLF5K", post_row, "reference", "textual_feedback", "poor_spans", lambda n: POSTS[n][0], 3
-    ),
+    Case("SLF5K", post_row, "reference", "textual_feedback", "poor_spans", post_of, 3),
     Case(
         "KodCode",
         problem_row,

@@ -24,7 +24,7 @@ LEVELS = {
         ppo_state dispatch ledger
         download""",
     "flags and text": """
-        config config.annotation config.checks config.evaluation config.launch
+        config config.annotation config.checks config.deepspeed config.evaluation config.launch
         config.policy config.reward_model config.server config.testing config.training tasks
         tasks.kodcode tasks.slf5k tasks.spec tasks.ultrafeedback locate word_scores replies
         parsing alignment places critique_grammar grammar word_grammar token_table targets
@@ -40,7 +40,9 @@ LEVELS = {
         reward_quality progress summary_quality verdicts report_entries report_data report_pairs
         report_page report_view trends report_compare report before_after gate
         ratings""",
-    "models": "attention pretrained models devices run_folder rollout decoding checkpoint policy",
+    "models": """
+        attention pretrained models devices run_folder rollout decoding checkpoint policy
+        training_weights""",
     "judges": """
         chat_errors chat_request resumable chat_client batch_client annotators annotators.clauses
         annotators.evidence annotators.execution annotators.execution_case
@@ -72,6 +74,7 @@ MAY_BE_HEAVY = {
         "decoding",
         "checkpoint",
         "policy",
+        "training_weights",
     ),
     *("scoring", "update", "step_log", "supervised", "model_metrics", "annotators.reward_model"),
     *("run_checkpoints", "chat_answers"),

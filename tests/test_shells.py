@@ -16,8 +16,7 @@ every_shell = pytest.mark.parametrize("shell", SHELLS, ids=relative)
 AWKWARD = ["two words", "", "it's", 'a "quote"', "$HOME", "back\\slash", "*", "ünï", "line\nbreak"]
 # Stands in for Python: appends its working folder and its words to a file.
 RECORDER = """#!/usr/bin/env bash
-printf '%s\\0' "$0" "$PWD" "$@" >> "$RECORD"
-printf '\\0\\0' >> "$RECORD"
+printf '%s\\0' "$0" "$PWD" "$@" "<end>" >> "$RECORD"
 """
 
 
@@ -53,7 +52,7 @@ def start(trees, shell, *arguments, **variables):
 
 def recorded(record):
     text = record.read_text(encoding="utf-8") if record.exists() else ""
-    calls = [call.split("\0") for call in text.split("\0\0\0")[:-1]]
+    calls = [call.split("\0")[:-1] for call in text.split("<end>\0")[:-1]]
     return [(call[0], call[1], call[2:]) for call in calls]
 
 
@@ -166,3 +165,44 @@ def test_gpus_without_deepspeed_are_one_line(tmp_path, shell):
     assert done.stderr == (
         "error: GPUS=2: DeepSpeed is not installed; run bash env.sh, or set GPUS=0\n"
     )
+
+
+every_policy = pytest.mark.parametrize(
+    "shell",
+    [s for s in SHELLS if s.name == f"train_{s.parent.name.lower()}.sh"],
+    ids=relative,
+)
+
+
+def policy_words(trees, shell, **variables):
+    """The words that start the policy's script, and the value of its `--deepspeed`."""
+    words = start(trees, shell, **variables)[1][-1][2]
+    place = words.index(shell.name.replace(".sh", ".py"))
+    return words[: place + 1], words[words.index("--deepspeed") + 1]
+
+
+@every_policy
+def test_the_policy_is_one_process_unless_there_are_several_gpus(trees, shell):
+    script = shell.name.replace(".sh", ".py")
+    for gpus in ("0", "1"):
+        assert policy_words(trees, shell, GPUS=gpus) == ([script], "")
+    started, _ = policy_words(trees, shell, GPUS="4")
+    assert started[:4] == ["-m", "accelerate.commands.launch", "--config_file", started[3]]
+    assert (shell.parent / started[3]).is_file()
+    assert started[4:] == ["--num_processes", "4", script]
+
+
+@every_policy
+def test_deepspeed_is_the_default_where_the_optimiser_can_be_sharded(trees, shell):
+    found = {
+        adafactor: policy_words(trees, shell, GPUS="4", ADAFACTOR=adafactor)[1]
+        for adafactor in ("true", "false")
+    }
+    assert found == {"true": "", "false": "deepspeed.json"}
+    assert policy_words(trees, shell, GPUS="0", DEEPSPEED="my.json")[1] == "my.json"
+
+
+def test_the_policies_have_the_same_deepspeed_file():
+    files = {s.parent / "deepspeed.json" for s in every_policy.args[1]}
+    assert len(files) >= 2
+    assert len({file.read_text(encoding="utf-8") for file in files}) == 1

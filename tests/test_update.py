@@ -22,7 +22,7 @@ def test_the_first_update_of_every_batch_is_on_policy_exactly(make, dtype):
         assert len({batch.response_ids.shape[1] for batch in batches} | {0}) > 1
         for batch in batches:
             part = credit.rows(batch)
-            logp, values = made.prepared(batch, 0.7, 5, False)
+            logp, values = made.weights.policy(batch, 0.7, 5, False)
             checked.append(
                 torch.equal(logp, part.old_logp) and torch.equal(values, part.old_values)
             )
@@ -79,7 +79,7 @@ def test_early_steps_keep_the_value_loss_off_the_backbone(make):
             if parameter.requires_grad
         }
         assert moved == {"lm": reaches, "value_head": True}
-        made.optimizer.zero_grad()
+        made.weights.discard()
 
 
 def test_updates_stop_early_far_from_the_sampled_policy(make):
@@ -127,7 +127,7 @@ def test_micro_batches_are_fixed_and_only_their_order_changes(make, monkeypatch)
         return {"ratio": 1.0, "approx_kl": 0.0}
 
     monkeypatch.setattr(Updater, "_accumulate", accumulate)
-    monkeypatch.setattr(Updater, "_apply", lambda self: 0.0)
+    monkeypatch.setattr(made.weights, "apply", lambda: 0.0)
     batches, judged, stats = scored(made)
     credit, *_ = made.credit(judged, stats)
     made.updater.run(batches, credit, 1)

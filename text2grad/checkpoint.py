@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ def save_checkpoint(
     write_weights: Callable[[Path], None],
     state: Mapping[str, Any],
     parts: Mapping[str, Any],
+    processes: Sequence[Mapping[str, Any]],
 ) -> None:
     """Write a checkpoint that replaces `path` only when whole.
 
@@ -53,6 +54,7 @@ def save_checkpoint(
         write_weights: writes the model's files into a folder.
         state: plain values, above all the step.
         parts: by name, what has a `state_dict`: optimiser, scheduler, KL controller, ...
+        processes: for each process what it alone knows: `generators`, its shard of the optimiser.
 
     Raises:
         UserError: it cannot be written; older checkpoints are untouched.
@@ -60,7 +62,7 @@ def save_checkpoint(
     with replace_folder(path) as folder:
         write_weights(folder)
         states = {name: part.state_dict() for name, part in parts.items()}
-        torch.save({**states, "generators": _generators()}, folder / OPTIMIZER)
+        torch.save({**states, "processes": [*processes]}, folder / OPTIMIZER)
         write_json(folder / STATE, {**state, "threads": torch.get_num_threads()})
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         hashes = {str(file.relative_to(folder)): sha256_file(file) for file in files}
@@ -130,29 +132,44 @@ def load_policy(path: Path, model: PeftModel, value_head: nn.Module) -> None:
     value_head.load_state_dict(load_file(path / VALUE_HEAD))
 
 
-def load_state(path: Path, parts: Mapping[str, Any]) -> dict[str, Any]:
+def load_state(
+    path: Path, parts: Mapping[str, Any], process: int = 0, processes: int = 1
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Give `parts` and the random generators their state back; nothing is unpickled but tensors.
 
+    Args:
+        path: the checkpoint's folder.
+        parts: as given to `save_checkpoint`; one that it does not have stays as it is.
+        process: number of this process.
+        processes: how many there are. After a run of another number the generators stay as they
+            are.
+
     Returns:
-        The checkpoint's plain values.
+        The checkpoint's plain values, and what this process alone knew, {} after another number.
     """
     state = json.loads((path / STATE).read_text(encoding="utf-8"))
     saved = torch.load(path / OPTIMIZER, weights_only=True, map_location="cpu")
-    for name, part in parts.items():
-        part.load_state_dict(saved[name])
-    torch.set_rng_state(saved["generators"]["cpu"])
-    if saved["generators"]["cuda"]:
-        torch.cuda.set_rng_state_all(saved["generators"]["cuda"])
-    if state["threads"] != torch.get_num_threads():
+    for name in parts.keys() & saved.keys():
+        parts[name].load_state_dict(saved[name])
+    own = saved["processes"][process] if len(saved["processes"]) == processes else {}
+    if own:
+        torch.set_rng_state(own["generators"]["cpu"])
+        if own["generators"]["cuda"] is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(own["generators"]["cuda"])
+    lacking = sorted(parts.keys() - saved.keys()) + ["random generators"] * (not own)
+    if lacking and process == 0:
+        print(f"{path}: written by a run on other processes; anew start {', '.join(lacking)}")
+    if state["threads"] != torch.get_num_threads() and process == 0:
         print(
             f"{path} was written with {state['threads']} threads; results may differ in the last "
             "digits"
         )
-    return state
+    return state, own
 
 
-def _generators() -> dict[str, Any]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+def generators() -> dict[str, Any]:
+    """The state of this process's random generators, for `save_checkpoint`."""
+    cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
     return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
 

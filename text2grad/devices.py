@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from accelerate import Accelerator
+import torch
+from accelerate import Accelerator, DeepSpeedPlugin
+from accelerate.state import AcceleratorState, PartialState
 
+from text2grad.config.deepspeed import check_launcher, read_deepspeed
 from text2grad.config.launch import resolved_flags
 from text2grad.schema import UserError
 
@@ -23,20 +28,26 @@ GROUPS = ("tokens_per_second", "seconds", "valid")
 def start_accelerator(args: PolicyConfig) -> Accelerator:
     """Devices and processes; the tracker asked for is opened by `start_tracker`.
 
-    Mixed precision stays off whatever the launcher says: under autocast the updated policy would
-    be computed otherwise than the one that was sampled, and the first ratio would not be 1.
+    Mixed precision stays off: under autocast the updated policy would be computed otherwise than
+    the one that was sampled, and the first ratio would not be 1.
 
     Raises:
-        UserError: the tracker is not installed, its arguments are no JSON object, or the batch
-            cannot be shared evenly among the processes.
+        UserError: the tracker is not installed, its arguments are no JSON object, the launcher or
+            the DeepSpeed file contradicts a flag, or the batch cannot be shared evenly among the
+            processes.
     """
-    if args.log_with == "none":
-        accelerator = Accelerator(mixed_precision="no")
-    else:
+    check_launcher(args, os.environ)
+    more: dict[str, Any] = {}
+    if args.log_with != "none":
         _tracker_arguments(args)
-        accelerator = Accelerator(
-            log_with=args.log_with, project_dir=args.output_dir, mixed_precision="no"
-        )
+        more = {"log_with": args.log_with, "project_dir": args.output_dir}
+    if args.deepspeed:
+        config = read_deepspeed(args, int(os.environ.get("WORLD_SIZE", "1")))
+        _be_launched()
+        # the policy is loaded whole, and cut afterwards: nothing of transformers may cut it before
+        more["deepspeed_plugin"] = DeepSpeedPlugin(hf_ds_config=config, zero3_init_flag=False)
+    accelerator = Accelerator(mixed_precision="no", **more)
+    count_processes()
     update = args.mini_batch_size * args.gradient_accumulation_steps
     processes = accelerator.num_processes
     if args.batch_size % (update * processes):
@@ -46,6 +57,34 @@ def start_accelerator(args: PolicyConfig) -> Accelerator:
             f"{args.gradient_accumulation_steps} times {processes} processes"
         )
     return accelerator
+
+
+def count_processes() -> None:
+    """Let accelerate know of all processes under DeepSpeed on CPUs.
+
+    accelerate 1.15 starts the engine there, but believes each process to be alone: it reads the
+    count only where it started the communication itself. Its flag for the CPU is no way out, with
+    it DeepSpeed is left out without a word. Nothing changes where the count is right.
+    """
+    if not torch.distributed.is_initialized():
+        return
+    for state in (PartialState._shared_state, AcceleratorState._shared_state):
+        if state.get("num_processes") != torch.distributed.get_world_size():
+            state["num_processes"] = torch.distributed.get_world_size()
+            state["process_index"] = torch.distributed.get_rank()
+            state["local_process_index"] = int(os.environ.get("LOCAL_RANK", "0"))
+            state["backend"] = torch.distributed.get_backend()
+
+
+def _be_launched() -> None:
+    """One process without a launcher is a launch of one, which DeepSpeed expects."""
+    if "LOCAL_RANK" in os.environ:
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
 
 
 def start_tracker(accelerator: Accelerator, args: PolicyConfig, step: int) -> None:

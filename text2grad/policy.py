@@ -48,11 +48,22 @@ class Policy(nn.Module):
     def __init__(self, lm: nn.Module) -> None:
         super().__init__()
         self.lm = lm
-        self.value_head = ValueHead(lm.get_base_model().config.get_text_config().hidden_size)
+        self.config = lm.get_base_model().config.get_text_config()  # read for DeepSpeed's "auto"
+        self.value_head = ValueHead(self.config.hidden_size)
         self.eval()
 
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        """As TRL asks any model."""
+        return self.lm.is_gradient_checkpointing
+
     def forward(
-        self, batch: MicroBatch, temperature: float, chunk: int, detach_values: bool
+        self,
+        batch: MicroBatch,
+        temperature: float,
+        chunk: int,
+        detach_values: bool,
+        head_calls: int = 0,
     ) -> tuple[Tensor, Tensor]:
         """(b, R) log-probabilities of the sampled tokens, and (b, R) values.
 
@@ -61,23 +72,32 @@ class Policy(nn.Module):
             temperature: divides the logits.
             chunk: tokens whose logits exist at once.
             detach_values: keep the value loss off the shared backbone.
+            head_calls: call the head at least so often, with nothing in the calls beyond what the
+                tokens need; processes that share one head must call it together.
         """
         hidden = response_hidden(self.lm, batch)
-        logp = token_logps(self.lm, hidden, batch, temperature, chunk)
+        logp = token_logps(self.lm, hidden, batch, temperature, chunk, head_calls)
         values = self.value_head(hidden.detach() if detach_values else hidden)
         return logp, values.masked_fill(~batch.response_mask, 0.0)
 
 
-def build_policy(args: PolicyConfig, tokenizer: Any) -> Policy:
-    """Load the start model, merging the start adapter if there is one, and put LoRA on it."""
+def build_policy(args: PolicyConfig, tokenizer: Any, save_start: bool = True) -> Policy:
+    """Load the start model, merging the start adapter if there is one, and put LoRA on it.
+
+    Args:
+        args: the model, its adapter, precision and LoRA.
+        tokenizer: saved beside a merged start model.
+        save_start: whether this process is the one that writes a merged start model.
+    """
     flag = "--base_model_name"
     model = load_model(args.base_model_name, args.dtype, flag)
     if args.base_model_adapter_model:
         model = merge_adapter(model, args.base_model_adapter_model, "--base_model_adapter_model")
         start = Path(args.output_dir) / "start_model"
-        with replace_folder(start) as folder:
-            model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
+        if save_start:
+            with replace_folder(start) as folder:
+                model.save_pretrained(folder)
+                tokenizer.save_pretrained(folder)
         # the adapter of this run belongs to the merged model, and says so
         model.name_or_path = model.config._name_or_path = str(start.resolve())
     prompt, output = args.prompt_max_length, args.output_max_length

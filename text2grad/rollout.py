@@ -146,11 +146,17 @@ def response_hidden(model: nn.Module, batch: MicroBatch) -> Tensor:
 
 
 def token_logps(
-    model: nn.Module, hidden: Tensor, batch: MicroBatch, temperature: float, chunk: int
+    model: nn.Module,
+    hidden: Tensor,
+    batch: MicroBatch,
+    temperature: float,
+    chunk: int,
+    head_calls: int = 0,
 ) -> Tensor:
     """(b, R) log-probabilities of the sampled tokens, 0 on padding; differentiable.
 
     Logits exist for `chunk` tokens at a time, in backward too, where each chunk is recomputed.
+    There are at least `head_calls` chunks, the last ones empty.
     """
     states, targets = hidden[batch.response_mask], batch.response_ids[batch.response_mask]
 
@@ -159,7 +165,9 @@ def token_logps(
         return logits.gather(1, targets[:, None])[:, 0] - logits.logsumexp(1)
 
     parts = []
-    for s, t in zip(states.split(chunk), targets.split(chunk), strict=True):
+    chunks = [*zip(states.split(chunk), targets.split(chunk), strict=True)]
+    chunks += [(states[:0], targets[:0])] * (head_calls - len(chunks))
+    for s, t in chunks:
         if torch.is_grad_enabled():
             parts.append(checkpoint(logp, s, t, use_reentrant=False))
         else:

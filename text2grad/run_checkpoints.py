@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accelerate import Accelerator
+from accelerate.utils import gather_object
 
 from text2grad.checkpoint import (
     check_flags,
     checkpoint_name,
     find_checkpoint,
+    generators,
     list_checkpoints,
     load_policy,
     load_state,
@@ -24,6 +25,7 @@ from text2grad.files import write_json
 from text2grad.models import replace_folder
 from text2grad.policy import Policy
 from text2grad.schema import UserError
+from text2grad.training_weights import TrainingWeights
 
 if TYPE_CHECKING:
     from text2grad.config import PolicyConfig
@@ -36,10 +38,10 @@ class RunCheckpoints:
 
     Args:
         args: output_dir, save_total_limit, resume_from_checkpoint and the flags a run is bound to.
-        accelerator: tells which process this is.
-        policy: what is saved.
+        weights: what is trained, with its optimiser.
+        policy: the same weights by their names.
         tokenizer: saved beside it.
-        parts: by name, what else has a `state_dict`: optimiser, scheduler, KL controller, ...
+        parts: by name, what else has a `state_dict`: scheduler, KL controller, ...
 
     Attributes:
         best: "step", "valid_score" and "checkpoint" (its name) of the best validation so far, as
@@ -49,13 +51,14 @@ class RunCheckpoints:
     def __init__(
         self,
         args: PolicyConfig,
-        accelerator: Accelerator,
+        weights: TrainingWeights,
         policy: Policy,
         tokenizer: Any,
         parts: Mapping[str, Any],
     ) -> None:
-        self.args, self.accelerator = args, accelerator
-        self.policy, self.tokenizer, self.parts = policy, tokenizer, parts
+        self.args, self.weights, self.accelerator = args, weights, weights.accelerator
+        self.policy, self.tokenizer = policy, tokenizer
+        self.parts = parts if weights.sharded else {**parts, "optimizer": weights.optimizer}
         self.output_dir = Path(args.output_dir)
         self.best: dict[str, Any] = {}
 
@@ -76,20 +79,24 @@ class RunCheckpoints:
         name = checkpoint_name(epoch, step)
         if self.is_best(valid_score):
             self.best = {"step": step, "valid_score": valid_score, "checkpoint": name}
-        if self.accelerator.is_main_process:
-            flags = self.args.bound_flags()
-            state = {"step": step, "flags": flags, "best": self.best}
-            save_checkpoint(self.output_dir / name, self._write_weights, state, self.parts)
-            self._mark_best()
-            spared = self.best.get("checkpoint", "")
-            prune_checkpoints(self.output_dir, self.args.save_total_limit, spared)
+        processes = gather_object([{"generators": generators(), **self.weights.shard()}])
+        with self.weights.whole():
+            if self.accelerator.is_main_process:
+                flags = self.args.bound_flags()
+                state = {"step": step, "flags": flags, "best": self.best}
+                path, write = self.output_dir / name, self._write_weights
+                save_checkpoint(path, write, state, self.parts, processes)
+                self._mark_best()
+                spared = self.best.get("checkpoint", "")
+                prune_checkpoints(self.output_dir, self.args.save_total_limit, spared)
         self.accelerator.wait_for_everyone()
 
     def save_final(self) -> None:
         """Write the policy alone, as plain libraries read it."""
-        if self.accelerator.is_main_process:
-            with replace_folder(self.output_dir / "final") as folder:
-                self._write_weights(folder)
+        with self.weights.whole():
+            if self.accelerator.is_main_process:
+                with replace_folder(self.output_dir / "final") as folder:
+                    self._write_weights(folder)
         self.accelerator.wait_for_everyone()
 
     def resume(self) -> tuple[str, int]:
@@ -113,8 +120,13 @@ class RunCheckpoints:
                 self._mark_best()
             return "", 0
         check_flags(path, self.args.bound_flags())
-        load_policy(path, self.policy.lm, self.policy.value_head)
-        state = load_state(path, self.parts)
+        with self.weights.loading():
+            load_policy(path, self.policy.lm, self.policy.value_head)
+        accelerator = self.accelerator
+        ranks = accelerator.process_index, accelerator.num_processes
+        state, own = load_state(path, self.parts, *ranks)
+        if not self.weights.load_shard(own) and accelerator.is_main_process:
+            print(f"{path}: written under another sharding; anew starts the optimizer")
         self.best = state.get("best") or {}
         if self.best and not (self.output_dir / self.best["checkpoint"]).exists():
             self.best = {}  # a later one took its place, and is set aside now
@@ -122,7 +134,7 @@ class RunCheckpoints:
         if self.accelerator.is_main_process:
             set_aside_later(self.output_dir, state["step"])
             self._mark_best()
-        print(f"going on from {path}")
+            print(f"going on from {path}")
         return str(path), state["step"]
 
     def summary(self) -> str:

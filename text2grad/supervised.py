@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from transformers import TrainerCallback, set_seed
 from trl import SFTConfig as TrlConfig
 from trl import SFTTrainer
 
+from text2grad.config.deepspeed import check_installed
 from text2grad.files import write_json
 from text2grad.models import add_lora, check_context, load_model, replace_folder
 from text2grad.report_data import read_object
@@ -198,11 +198,8 @@ def check_resume(args: AdapterTrainConfig) -> str:
         UserError: there is nothing to resume, another run's checkpoints are in the way, or a flag
             differs that a resumed run cannot change.
     """
-    if args.deepspeed and importlib.util.find_spec("deepspeed") is None:
-        raise UserError(
-            f"--deepspeed {args.deepspeed}: DeepSpeed is not installed; run bash env.sh, or leave "
-            "the flag out (GPUS=0 for the shell)"
-        )
+    if args.deepspeed:
+        check_installed(args.deepspeed, "GPUS=0 for the shell")
     state = _state_to_resume(Path(args.output_dir), args.resume_from_checkpoint)
     if state:
         begun = Path(state).resolve().parent.parent  # RUN/trainer/checkpoint-STEP

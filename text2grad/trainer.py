@@ -40,6 +40,7 @@ from text2grad.scoring import (
 )
 from text2grad.step_log import Stopwatch, length_figures, sample_rows, step_metrics
 from text2grad.tasks import get_task
+from text2grad.training_weights import training_weights
 from text2grad.turns import TurnRenderer
 from text2grad.update import Credit, Updater
 from text2grad.watch import RunWatch
@@ -84,10 +85,11 @@ class Text2GradTrainer:
         self.tokenizer = load_tokenizer(name, flag, args.chat_template)
         template = self.task.prompt_template("policy", args.prompt_file)
         self.renderer = TurnRenderer(self.tokenizer, template, args.prompt_max_length)
-        self.policy = build_policy(args, self.tokenizer)
+        self.policy = build_policy(args, self.tokenizer, self.accelerator.is_main_process)
         optimizer, self.scheduler = build_optimizer(args, self.policy, self.total_steps)
-        self.prepared, self.optimizer = self.accelerator.prepare(self.policy, optimizer)
-        self.updater = Updater(args, self.prepared, self.optimizer, self.accelerator)
+        norm = args.max_grad_norm
+        self.weights = training_weights(self.accelerator, self.policy, optimizer, norm)
+        self.updater = Updater(args, self.weights)
         self.token_bytes = TokenBytes(self.tokenizer)
         self.critic = build_critic(args, self.task)
         kl = AdaptiveKL(args.init_kl_coef, args.kl_target, args.kl_horizon)
@@ -95,15 +97,12 @@ class Text2GradTrainer:
         self.return_scale = ReturnScale()
         self.step_number, self.watch = 0, RunWatch(args)
         parts = {
-            "optimizer": self.optimizer,
             "scheduler": self.scheduler,
             "kl": self.kl,
             "return_scale": self.return_scale,
             "watch": self.watch,
         }
-        self.checkpoints = RunCheckpoints(
-            args, self.accelerator, self.policy, self.tokenizer, parts
-        )
+        self.checkpoints = RunCheckpoints(args, self.weights, self.policy, self.tokenizer, parts)
 
     # -- the run
 
@@ -178,7 +177,8 @@ class Text2GradTrainer:
     def collect(self, records: Sequence[Record]) -> tuple[list[list[int]], list[list[int]]]:
         """Prompt ids, and response ids exactly as they were sampled."""
         prompts = [self.renderer.render_record(r).ids for r in records]
-        return prompts, sample_responses(self.policy.lm, prompts, self._sampling())
+        with self.weights.whole():
+            return prompts, sample_responses(self.policy.lm, prompts, self._sampling())
 
     def critique(self, records: Sequence[Record], responses: list[list[int]]) -> list[Judged]:
         """Ask for feedback on what was sampled, and put its quotes on the sampled tokens."""
@@ -231,8 +231,10 @@ class Text2GradTrainer:
         prompts = [self.renderer.render_record(r).ids for r in self.valid_prompts]
         greedy = self._sampling(temperature=0.0)
         responses, size = [], max(self.args.batch_size, self.args.reward_batch_size)
-        for start in range(0, len(prompts), size):
-            responses += sample_responses(self.policy.lm, prompts[start : start + size], greedy)
+        with self.weights.whole():
+            for start in range(0, len(prompts), size):
+                part = prompts[start : start + size]
+                responses += sample_responses(self.policy.lm, part, greedy)
         judged = self.critique(self.valid_prompts, responses)
         row = {
             "valid_parse_rate": critique_health(judged)["parse_rate"],
@@ -278,9 +280,10 @@ class Text2GradTrainer:
         policy, args = self.policy, self.args
         shape = len(responses), max(map(len, responses))
         chunk = args.logp_chunk_tokens
-        return score_tokens_of(
-            policy.lm, policy.value_head, batches, shape, args.temperature, chunk
-        )
+        with self.weights.whole():
+            return score_tokens_of(
+                policy.lm, policy.value_head, batches, shape, args.temperature, chunk
+            )
 
     def _moments(self, x: Tensor, mask: Tensor) -> Tensor:
         return self.accelerator.reduce(ppo_math.masked_moments(x, mask), "sum")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,9 +15,8 @@ from text2grad.ppo_math import policy_loss, value_loss
 from text2grad.rollout import MicroBatch
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-
     from text2grad.config import PolicyConfig
+    from text2grad.training_weights import TrainingWeights
 
 
 @dataclass(frozen=True)
@@ -51,17 +49,11 @@ class Updater:
 
     Args:
         args: clip ranges, epochs, bounds.
-        policy: as prepared by `accelerator`.
-        optimizer: likewise.
-        accelerator: sums over processes, clips, runs backward.
+        weights: what is updated.
     """
 
-    def __init__(
-        self, args: PolicyConfig, policy: Any, optimizer: Any, accelerator: Accelerator
-    ) -> None:
-        self.args, self.policy, self.optimizer = args, policy, optimizer
-        self.accelerator = accelerator
-        self.parameters = [p for p in policy.parameters() if p.requires_grad]
+    def __init__(self, args: PolicyConfig, weights: TrainingWeights) -> None:
+        self.args, self.weights, self.accelerator = args, weights, weights.accelerator
 
     def run(self, batches: Sequence[MicroBatch], credit: Credit, step: int) -> dict[str, float]:
         """All epochs over one batch.
@@ -88,13 +80,13 @@ class Updater:
                 for name, value in stats.items():
                     totals[name].append(value)
                 if self._is_too_far(stats):
-                    self.optimizer.zero_grad()
+                    self.weights.discard()
                     return self._summary(totals, skipped, stopped=True)
-                if not stats["ratio"] <= self.args.ratio_threshold:  # too far, or not a number
-                    self.optimizer.zero_grad()
+                if self._is_wild(stats):
+                    self.weights.discard()
                     skipped += 1
                     continue
-                norm = self._apply()
+                norm = self.weights.apply()
                 if norm is None:
                     skipped += 1
                 else:
@@ -104,30 +96,34 @@ class Updater:
     def _accumulate(
         self, group: Sequence[MicroBatch], credit: Credit, step: int
     ) -> dict[str, float] | None:
-        """Gradients of one update; None if no token of it counts on any process."""
+        """Gradients of one update; None, and no gradients, if no token counts on any process."""
         parts = [(batch, credit.rows(batch)) for batch in group]
         count = sum(int(part.mask.sum()) for _, part in parts)
         count = self._sum(torch.tensor([float(count)]))[0].item()
         if count == 0:
             return None
         totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
-        for batch, part in parts:
+        summed: dict[str, float] = {}
+        for number, (batch, part) in enumerate(parts, 1):
             loss, stats = self._losses(batch, part, count, step)
-            # every process averages its gradients with the others; the loss is a global sum
-            self.accelerator.backward(loss * self.accelerator.num_processes)
             for name, value in stats.items():
                 totals[name] = totals[name] + value.detach().float().cpu()
-        names = sorted(totals)
-        summed = self._sum(torch.stack([totals[name] for name in names]))
-        return dict(zip(names, summed.tolist(), strict=True))
+            last = number == len(parts)
+            if last:  # an engine has to know before its last backward pass what becomes of it
+                names = sorted(totals)
+                figures = self._sum(torch.stack([totals[name] for name in names]))
+                summed = dict(zip(names, figures.tolist(), strict=True))
+            wanted = not last or not (self._is_too_far(summed) or self._is_wild(summed))
+            self.weights.backward(loss, last, wanted)
+        return summed
 
     def _losses(
         self, batch: MicroBatch, part: Credit, count: float, step: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
         args = self.args
-        logp, values = self.policy(
-            batch, args.temperature, args.logp_chunk_tokens, step <= args.detach_value_steps
-        )
+        chunk, detach = args.logp_chunk_tokens, step <= args.detach_value_steps
+        calls = self.weights.head_calls(-(-int(batch.response_mask.sum()) // chunk))
+        logp, values = self.weights.policy(batch, args.temperature, chunk, detach, calls)
         policy = policy_loss(logp, part.old_logp, part.advantages, part.mask, args.cliprange, count)
         value = value_loss(
             values, part.old_values, part.returns, part.mask, args.cliprange_value, count
@@ -145,17 +141,11 @@ class Updater:
         }
         return weight_p * policy.loss + weight_v * value.loss, stats
 
-    def _apply(self) -> float | None:
-        """Update the weights; None, and no update, if a gradient is not finite."""
-        norm = float(self.accelerator.clip_grad_norm_(self.parameters, self.args.max_grad_norm))
-        finite = math.isfinite(norm)
-        if finite:
-            self.optimizer.step()
-        self.optimizer.zero_grad()
-        return norm if finite else None
-
     def _is_too_far(self, stats: dict[str, float]) -> bool:
         return self.args.early_stopping and stats["approx_kl"] > 1.5 * self.args.target_kl
+
+    def _is_wild(self, stats: dict[str, float]) -> bool:
+        return not stats["ratio"] <= self.args.ratio_threshold  # too far, or not a number
 
     def _sum(self, values: Tensor) -> Tensor:
         return self.accelerator.reduce(values.to(self.accelerator.device), "sum").cpu()

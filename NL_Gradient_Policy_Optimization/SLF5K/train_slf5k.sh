@@ -11,10 +11,12 @@ RM_METRICS=${RM_METRICS:-../../NL_Reward_Model/SLF5K/Evaluation/reward_model_met
 DATA=${DATA:-../../RM_Data_Anno/SLF5K/data/train.json}
 VALID=${VALID:-../../RM_Data_Anno/SLF5K/data/validation.json}
 OUTPUT=${OUTPUT:-ckpt/text2grad_slf5k}
+GPUS=${GPUS:-$(nvidia-smi --list-gpus 2> /dev/null | grep -c '^GPU ' || true)}
 LEARNING_RATE=${LEARNING_RATE:-1e-6}
 SCHEDULER=${SCHEDULER:-linear}
 ADAFACTOR=${ADAFACTOR:-true}
-BATCH_SIZE=${BATCH_SIZE:-12}
+DEEPSPEED=${DEEPSPEED:-$([ "$GPUS" -gt 1 ] && [ "$ADAFACTOR" = false ] && echo deepspeed.json || true)}
+BATCH_SIZE=${BATCH_SIZE:-$((12 * (GPUS > 1 ? GPUS : 1)))}
 MINI_BATCH_SIZE=${MINI_BATCH_SIZE:-1}
 ACCUMULATION=${ACCUMULATION:-12}
 PPO_EPOCHS=${PPO_EPOCHS:-4}
@@ -40,7 +42,15 @@ run() {
     echo
 }
 
-run "$PYTHON" train_slf5k.py \
+# Several GPUs: accelerate starts a process for each, under DeepSpeed where the optimiser can be
+# sharded (DEEPSPEED=deepspeed.json asks for it anywhere, --deepspeed "" for none). Else one process.
+LAUNCH=("$PYTHON" train_slf5k.py)
+if [ "$GPUS" -gt 1 ]; then
+    LAUNCH=("$PYTHON" -m accelerate.commands.launch --config_file accelerate_config.yaml
+        --num_processes "$GPUS" train_slf5k.py)
+fi
+
+run "${LAUNCH[@]}" \
     --base_model_name "$POLICY" \
     --reward_model_name "$REWARD_MODEL" \
     --reward_model_metrics "$RM_METRICS" \
@@ -66,4 +76,5 @@ run "$PYTHON" train_slf5k.py \
     --save_freq "$SAVE_FREQ" \
     --eval_steps "$EVAL_STEPS" \
     --seed "$SEED" \
+    --deepspeed "$DEEPSPEED" \
     "$@"

@@ -32,6 +32,7 @@ class Args(PolicyConfig):
     gradient_accumulation_steps: int = 8
     learning_rate: float = 1e-6
     lr_scheduler_type: str = "cosine"
+    adafactor: bool = False
     init_kl_coef: float = 0.05
     save_freq: int = 50
     reward_prompt_max_length: int = 950

@@ -14,7 +14,8 @@ OUTPUT=${OUTPUT:-ckpt/text2grad_ultrafeedback}
 GPUS=${GPUS:-$(nvidia-smi --list-gpus 2> /dev/null | grep -c '^GPU ' || true)}
 LEARNING_RATE=${LEARNING_RATE:-1e-6}
 SCHEDULER=${SCHEDULER:-cosine}
-ADAFACTOR=${ADAFACTOR:-true}
+ADAFACTOR=${ADAFACTOR:-false}
+DEEPSPEED=${DEEPSPEED:-$([ "$GPUS" -gt 1 ] && [ "$ADAFACTOR" = false ] && echo deepspeed.json || true)}
 BATCH_SIZE=${BATCH_SIZE:-$((8 * (GPUS > 1 ? GPUS : 1)))}
 MINI_BATCH_SIZE=${MINI_BATCH_SIZE:-1}
 ACCUMULATION=${ACCUMULATION:-8}
@@ -42,7 +43,8 @@ run() {
     echo
 }
 
-# Data parallel where there are several GPUs, one plain process where there are none.
+# Several GPUs: accelerate starts a process for each, under DeepSpeed where the optimiser can be
+# sharded (DEEPSPEED=deepspeed.json asks for it anywhere, --deepspeed "" for none). Else one process.
 LAUNCH=("$PYTHON" train_ultrafeedback.py)
 if [ "$GPUS" -gt 1 ]; then
     LAUNCH=("$PYTHON" -m accelerate.commands.launch --config_file accelerate_config.yaml
@@ -76,4 +78,5 @@ run "${LAUNCH[@]}" \
     --save_freq "$SAVE_FREQ" \
     --eval_steps "$EVAL_STEPS" \
     --seed "$SEED" \
+    --deepspeed "$DEEPSPEED" \
     "$@"

@@ -237,6 +237,10 @@ class PolicyConfig:
     """leave out the policy loss (loss_p) or the value loss (loss_v)"""
     logp_chunk_tokens: int = 256
     """tokens whose logits exist at once"""
+    deepspeed: str = ""
+    """DeepSpeed configuration file, ZeRO-1, 2 or 3; "" for plain data parallel"""
+    local_rank: int = -1
+    """set by the launcher"""
 
     ALIASES: ClassVar[dict[str, str]] = {
         "model": "base_model_name",

@@ -1,0 +1,102 @@
+"""One of several processes of small PPO runs under DeepSpeed; `test_policy_ranks.py` starts them.
+
+    python -m deepspeed.launcher.runner --num_accelerators 2 policy_ranks.py SETTINGS.json
+
+Writes `rank_{i}.json` beside the settings: what it found, and a digest of its trained weights after
+each of the runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.state import AcceleratorState
+from policy_runs import config, nudge, trainer
+
+from text2grad.trainer import Text2GradTrainer
+
+
+def fixed_responses(made: Text2GradTrainer) -> None:
+    """Let every prompt have one response that only its id decides, so that ranks play no part."""
+    vocabulary = len(made.tokenizer) - 1
+
+    def collect(records: Any) -> tuple[list[list[int]], list[list[int]]]:
+        prompts = [made.renderer.render(r.origin, prompt=r.prompt).ids for r in records]
+        responses = []
+        for record in records:
+            draw = random.Random(record.prompt)
+            responses.append([draw.randrange(3, vocabulary) for _ in range(draw.randint(3, 12))])
+        return prompts, responses
+
+    made.collect = collect
+
+
+def build(
+    settings: dict[str, Any],
+    name: str,
+    fixed: bool = True,
+    unreadable: bool = False,
+    **flags: Any,
+) -> Text2GradTrainer:
+    """A run in the folder `name`; if `unreadable`, no critique of the second of two processes is.
+
+    That is so in the first step, and for the same prompts if one process has them all.
+    """
+    files = settings["model"], settings["posts"], Path(settings["folder"]) / name
+    made = trainer(config(*files, **settings["flags"] | flags))
+    if unreadable:
+        second = {record.prompt for record in made.order.batch(0, 1, 2)}
+        made.critic.fails = lambda record: record.prompt in second
+    if fixed:
+        fixed_responses(made)
+    if not made.args.resume_from_checkpoint:
+        with made.weights.loading():
+            nudge(made)  # gradients of weights that are 0 would agree by themselves
+    return made
+
+
+def digest(made: Text2GradTrainer) -> str:
+    """A hash of the trained weights, whole."""
+    found = hashlib.sha256()
+    with made.weights.whole():
+        for parameter in made.policy.parameters():
+            if parameter.requires_grad:
+                found.update(parameter.detach().float().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def forget_launch() -> None:
+    """A second accelerator in one process starts as the first one did."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    os.environ.pop("ACCELERATE_USE_DEEPSPEED", None)
+
+
+def main(settings: dict[str, Any], folder: Path) -> None:
+    """All runs of the settings, one after the other."""
+    found: dict[str, Any] = {"digests": {}}
+    for name, flags in settings["runs"].items():
+        forget_launch()
+        made = build(settings, name, **flags)
+        engine = made.weights.policy
+        found["engine"], found["stage"] = type(engine).__name__, engine.zero_optimization_stage()
+        found["processes"] = made.accelerator.num_processes
+        found["accumulation"] = engine.gradient_accumulation_steps()
+        found["clipping"] = engine.gradient_clipping()
+        found["training"] = engine.training
+        made.train()
+        found["digests"][name] = digest(made)
+    rank = made.accelerator.process_index
+    (folder / f"rank_{rank}.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    file = Path(next(word for word in sys.argv[1:] if not word.startswith("--")))
+    main(json.loads(file.read_text(encoding="utf-8")), file.parent)
