@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import openai
+from tqdm import tqdm
 
 from text2grad.chat_errors import Trouble, read_trouble
 from text2grad.chat_request import (
@@ -126,7 +127,7 @@ class ChatClient:
             asyncio.run(self._ask_all(prompts, replies))
         finally:
             if self.ledger.all.replies:
-                print(self.ledger.table())
+                tqdm.write(self.ledger.table())  # a progress bar is open
         return replies.in_order()
 
     def read_trouble(self, error: Exception) -> Trouble:

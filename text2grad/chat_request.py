@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import openai
+from tqdm import tqdm
 
 from text2grad.chat_errors import KEY_VARIABLES, hide_keys, read_key
 from text2grad.ledger import Usage, estimate_tokens
@@ -100,7 +101,7 @@ class RequestShape:
         for name in ("temperature", "top_p"):
             if name in sent and name in said:
                 if self._settings.pop(name, None) is not None:
-                    print(
+                    tqdm.write(
                         f"WARNING: the server does not take --{name} for this model; it samples "
                         "with its own",
                         file=sys.stderr,
