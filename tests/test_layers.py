@@ -21,14 +21,16 @@ LEVELS = {
         sandbox_tiers sandbox sandbox_pool sandboxed sandboxed.slices sandboxed.rewrite
         sandboxed.values sandboxed.recorder sandboxed.guard sandboxed.cases
         sandboxed.pytest_cases sandboxed.harness outcomes harness_report unit_tests ppo_math
-        ppo_state dispatch ledger""",
+        ppo_state dispatch ledger
+        download""",
     "flags and text": """
         config config.annotation config.backends config.checks config.deepspeed config.evaluation
         config.launch
         config.policy config.reward_model config.server config.testing config.training tasks
         tasks.kodcode tasks.slf5k tasks.spec tasks.ultrafeedback locate word_scores replies
         parsing alignment places critique_grammar grammar word_grammar token_table targets
-        target_formats records responses prompts chat turns text_metrics""",
+        target_formats records responses prompts chat turns text_metrics
+        config.benchmarks question_sets""",
     "faults of code": """
         localisation localisation.edits localisation.kinds localisation.loop_rules
         localisation.meanings localisation.observations localisation.ranking localisation.search
@@ -37,7 +39,8 @@ LEVELS = {
     "figures and the report": """
         agreement alignment_health baselines consensus pass_at_k quality reward_report
         reward_quality progress summary_quality verdicts report_entries report_data report_pairs
-        report_page report_view trends report_compare report before_after gate""",
+        report_page report_view trends report_compare report before_after gate
+        ratings""",
     "models": """
         attention pretrained models devices run_folder rollout vllm_engine decoding checkpoint
         policy training_weights samplers""",
@@ -51,14 +54,16 @@ LEVELS = {
         annotators.openai_server annotators.reference annotators.reward_prompts
         annotators.reward_model annotators.reward_server annotators.reward_vllm
         annotators.reward_backends
-        annotators.signals annotators.word_lists annotators.wording""",
+        annotators.signals annotators.word_lists annotators.wording
+        external judge_prompts""",
     "parts of a stage": """
         annotation_plan scoring update step_log supervised model_metrics solutions
         response_scores watch
-        run_checkpoints""",
+        run_checkpoints chat_answers""",
     "stages": """
         candidates prepare test_cases annotate align embedded environment reward_model sft generate
-        metrics judge trainer""",
+        metrics judge trainer
+        mt_bench arc_challenge alpaca_eval""",
 }
 LEVEL_OF = {name: number for number, names in enumerate(LEVELS.values()) for name in names.split()}
 HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "deepspeed")
@@ -81,7 +86,7 @@ MAY_BE_HEAVY = {
     ),
     *("scoring", "update", "step_log", "supervised", "model_metrics"),
     *("annotators.reward_model", "annotators.reward_vllm"),
-    "run_checkpoints",
+    *("run_checkpoints", "chat_answers"),
     *("reward_model", "sft", "generate", "trainer"),
 }
 MAX_FILE_LINES = 320

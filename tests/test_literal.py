@@ -26,8 +26,10 @@ from tiny import byte_level_tokenizer, tiny_llama
 from trees import ROOT, SCRIPTS, SHELLS, TREES
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-# test_quickstart.py is about these, and tests/run.sh runs env.sh
+# test_quickstart.py, test_mt_bench.py and test_benchmark_programs.py are about these, and
+# tests/run.sh runs env.sh
 ELSEWHERE = ("git clone", "bash env.sh", "bash quickstart.sh", "bash tests/run.sh")
+ELSEWHERE += ("python mt_bench.py", "bash arc_challenge.sh", "bash alpaca_eval.sh")
 SLOW_TASKS = ("KodCode", "UltraFeedback")
 SENTENCES = (
     "The dog ran to the park and saw a cat.",
@@ -239,7 +241,7 @@ def test_every_script_is_run_by_a_command_of_the_readme():
     for path in (*SCRIPTS, *SHELLS):
         called = f"python {path.name}" if path.suffix == ".py" else f"bash {path.name}"
         shells = [shell.read_text(encoding="utf-8") for shell in path.parent.glob("*.sh")]
-        direct = any(called in line for line in typed)
+        direct = any(called in line for line in [*typed, *ELSEWHERE])
         assert direct or any(path.name in shell for shell in shells), path
 
 

@@ -17,6 +17,7 @@ from text2grad.chat_errors import Trouble, read_trouble
 from text2grad.chat_request import (
     AskingRules,
     Message,
+    Prompt,
     Reply,
     RequestShape,
     ServerFlags,
@@ -51,7 +52,7 @@ class Question:
     """A prompt, its place among the prompts, and a first reply that could not be read."""
 
     place: int
-    prompt: str
+    prompt: Prompt
     unreadable: Unparseable | None = None
 
 
@@ -109,14 +110,14 @@ class ChatClient:
 
     def ask(
         self,
-        prompts: Iterable[str],
+        prompts: Iterable[Prompt],
         parse: Parse,
         done: Inbox | Callable[[int, Answer], None],
     ) -> list[Answer]:
         """One answer per prompt, in order; at the end the ledger is printed.
 
         Args:
-            prompts: each is one user turn; may be made lazily.
+            prompts: each is one user turn or several messages; may be made lazily.
             parse: makes an answer of a reply, or an `Unparseable`.
             done: gets each answer as it comes, with the place of its prompt.
 
@@ -139,7 +140,7 @@ class ChatClient:
         """What a failed request means, in words that name this client's flags."""
         return read_trouble(error, self.server, self._named, self._reached)
 
-    async def _ask_all(self, prompts: Iterable[str], replies: Replies) -> None:
+    async def _ask_all(self, prompts: Iterable[Prompt], replies: Replies) -> None:
         questions = (
             _Question(place, prompt, replies.inbox.earlier(place))
             for place, prompt in enumerate(prompts)

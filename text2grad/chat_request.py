@@ -17,10 +17,12 @@ from text2grad.ledger import Usage, estimate_tokens
 from text2grad.schema import Unparseable, UserError
 
 Message = dict[str, str]
+Prompt = str | Sequence[Message]
+"""one user turn, or several messages"""
 
 _AGAIN = (
-    "This reply cannot be used ({reason}). Answer the request above once more, with nothing but "
-    "the one JSON object that it describes."
+    "This reply cannot be used ({reason}). Answer the request above once more, in exactly the form "
+    "that it describes; where that is a JSON object, with nothing but this one object."
 )
 
 
@@ -128,14 +130,14 @@ class RequestShape:
         return False
 
 
-def conversation(prompt: str, unreadable: Unparseable | None) -> list[Message]:
+def conversation(prompt: Prompt, unreadable: Unparseable | None) -> list[Message]:
     """The messages of a request: the prompt, and the second time also what was wrong before.
 
     Args:
-        prompt: one user turn.
+        prompt: one user turn, or several messages.
         unreadable: the reply that could not be used, None for the first time.
     """
-    asked = [{"role": "user", "content": prompt}]
+    asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
     if unreadable is None or not unreadable.raw:
         return asked
     again = _AGAIN.format(reason=unreadable.reason)

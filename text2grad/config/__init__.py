@@ -1,6 +1,7 @@
 """The flags of every script: one frozen dataclass each, bounds checked, errors name the flag."""
 
 from text2grad.config.annotation import AnnotateConfig, PrepareConfig
+from text2grad.config.benchmarks import AlpacaEvalConfig, ArcConfig, MtBenchConfig
 from text2grad.config.evaluation import (
     JudgeConfig,
     PassAtKConfig,
@@ -19,9 +20,12 @@ from text2grad.config.server import ServerConfig
 from text2grad.config.testing import TestCaseConfig
 
 __all__ = [
+    "AlpacaEvalConfig",
     "AnnotateConfig",
+    "ArcConfig",
     "JudgeConfig",
     "MergeConfig",
+    "MtBenchConfig",
     "PassAtKConfig",
     "PolicyConfig",
     "PolicyInferConfig",
