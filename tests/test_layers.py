@@ -20,13 +20,13 @@ LEVELS = {
         wording process_tree sandbox_process sandbox_inside sandbox_calls sandbox_tiers sandbox
         sandbox_pool sandboxed sandboxed.slices sandboxed.rewrite sandboxed.values
         sandboxed.recorder sandboxed.guard sandboxed.cases sandboxed.pytest_cases
-        sandboxed.harness outcomes harness_report unit_tests ppo_math ppo_state dispatch ledger""",
+        sandboxed.harness evalplus_inside outcomes harness_report unit_tests ppo_math ppo_state dispatch ledger""",
     "flags and text": """
         config config.annotation config.checks config.evaluation config.launch
         config.policy config.reward_model config.server config.testing config.training tasks
         tasks.kodcode tasks.slf5k tasks.spec locate word_scores replies parsing alignment places
         critique_grammar grammar word_grammar token_table targets target_formats records
-        responses prompts chat text_metrics""",
+        responses prompts chat text_metrics evalplus_problems evalplus_samples""",
     "faults of code": """
         localisation localisation.edits localisation.kinds localisation.loop_rules
         localisation.meanings localisation.observations localisation.ranking localisation.search
@@ -44,7 +44,7 @@ LEVELS = {
         annotators.openai_server annotators.reference annotators.reward_model
         annotators.signals annotators.word_lists annotators.wording""",
     "parts of a stage": """
-        annotation_plan scoring update step_log supervised model_metrics solutions
+        annotation_plan scoring update step_log supervised model_metrics solutions evalplus_metrics
         response_scores watch
         run_checkpoints""",
     "stages": """

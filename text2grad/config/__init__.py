@@ -2,6 +2,8 @@
 
 from text2grad.config.annotation import AnnotateConfig, PrepareConfig
 from text2grad.config.evaluation import (
+    EvalPlusConfig,
+    EvalPlusProblemsConfig,
     JudgeConfig,
     PassAtKConfig,
     PolicyInferConfig,
@@ -20,6 +22,8 @@ from text2grad.config.testing import TestCaseConfig
 
 __all__ = [
     "AnnotateConfig",
+    "EvalPlusConfig",
+    "EvalPlusProblemsConfig",
     "JudgeConfig",
     "MergeConfig",
     "PassAtKConfig",

@@ -26,3 +26,9 @@ def fraction(args: Any, *names: str) -> None:
     for name in names:
         if not 0 <= getattr(args, name) <= 1:
             raise UserError(f"--{name} {getattr(args, name)}: must lie between 0 and 1")
+
+
+def draws(args: Any) -> None:
+    """The flag `k` holds numbers of 1 or more."""
+    if not args.k or min(args.k) < 1:
+        raise UserError(f"--k {' '.join(map(str, args.k)) or '(none)'}: must be 1 or more")
