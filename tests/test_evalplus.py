@@ -1,6 +1,7 @@
 """HumanEval+ and MBPP+ by EvalPlus in the sandbox, on problems made here, without a network."""
 
 import gzip
+import importlib.metadata
 import json
 import os
 import re
@@ -13,10 +14,11 @@ import pytest
 from trees import ROOT
 
 from text2grad import evalplus_problems
-from text2grad.config import EvalPlusConfig, EvalPlusProblemsConfig
+from text2grad.config import EvalPlusConfig, EvalPlusProblemsConfig, PolicyInferConfig
 from text2grad.evalplus_metrics import evaluate_evalplus
 from text2grad.evalplus_problems import BENCHMARKS, write_problems
 from text2grad.files import read_rows
+from text2grad.generate import infer_policy
 from text2grad.sandbox import Limits, find_sandbox
 from text2grad.schema import UserError
 
@@ -37,7 +39,10 @@ def problem(task_id, name, body, base, plus, arguments="x"):
 DOUBLE = problem("HumanEval/0", "double", "    return 2 * x\n", [[1], [3]], [[-2], [0]])
 ABSOLUTE = problem("HumanEval/1", "absolute", "    return abs(x)\n", [[1], [2]], [[-3]])
 # EvalPlus 0.3.1 has a rule of its own for this name, and never lets it pass
-ZERO = problem("HumanEval/32", "find_zero", "    return -xs[0] / xs[1]\n", [[[2, 1]]], [[[4, 2]]], "xs")
+ZERO = problem(
+    "HumanEval/32", "find_zero", "    return -xs[0] / xs[1]\n", [[[2, 1]]], [[[4, 2]]], "xs"
+)
+ABSOLUTE_CODE = "def absolute(x):\n    return max(x, -x)\n"
 ZERO["atol"] = 1e-4
 # the numbers of MBPP's problems say which arguments EvalPlus turns into tuples
 SIMILAR = problem(
@@ -45,7 +50,9 @@ SIMILAR = problem(
     [[[1, 2], [3]]], "a, b",
 )  # fmt: skip
 
-RIGHT = "Here it is:\n```python\ndef double(x):\n    return x + x\n```\nprint(double('a') + 1) fails."
+RIGHT = (
+    "Here it is:\n```python\ndef double(x):\n    return x + x\n```\nprint(double('a') + 1) fails."
+)
 WRONG = "```python\ndef double(x):\n    return 2\n```"
 NO_CODE = "I cannot."
 EXIT = "```python\nimport os\ndef double(x):\n    os._exit(0)\n    return 0\n```"
@@ -84,7 +91,7 @@ def double(x):
     ctypes.CDLL(None).kill(os.getppid(), 9)
     return x
 """
-NAN_TEXT = "def double(x):\n    return '\ud800\0'\n"
+NO_TEXT = "def double(x):\n    return '\ud800\0'\n"
 
 
 def write_lines(path, rows):
@@ -104,6 +111,7 @@ def flags(tmp_path, problems, rows, **changes):
         "humaneval_path": write_lines(tmp_path / "problems.jsonl", problems),
         "input_file": write_lines(tmp_path / "samples.jsonl", rows),
         "output_file": str(tmp_path / "plus.json"),
+        "min_time_limit": 2.0,  # the machine may be busy
     }
     return EvalPlusConfig(**given | changes)
 
@@ -119,15 +127,13 @@ ATTACKS = {
     "verdict": (VERDICT, "tampered"),
     "report": (REPORT, "fail"),
     "kill": (KILL, "stopped"),
-    "no text": (NAN_TEXT, "fail"),
+    "no text": (NO_TEXT, "fail"),
 }
 
 
 def test_every_solution_gets_the_verdict_of_evalplus_and_no_attack_passes(tmp_path, capsys):
-    texts = [RIGHT, WRONG, NO_CODE, *(text for text, _ in ATTACKS.values())]
-    plus_only = "def absolute(x):\n    return x\n"
-    others = [plus_only, *["def absolute(x):\n    return max(x, -x)\n"] * 9]
-    rows = answers("HumanEval/0", texts) + answers("HumanEval/1", others)
+    rows = answers("HumanEval/0", [RIGHT, WRONG, NO_CODE, *(text for text, _ in ATTACKS.values())])
+    rows += answers("HumanEval/1", ["def absolute(x):\n    return x\n", ABSOLUTE_CODE])
     evaluate_evalplus(flags(tmp_path, [DOUBLE, ABSOLUTE], rows, k=(1, 2)))
     report = read_json(tmp_path / "plus.json")
 
@@ -135,32 +141,34 @@ def test_every_solution_gets_the_verdict_of_evalplus_and_no_attack_passes(tmp_pa
     assert statuses[:3] == [("pass", "pass"), ("fail", "fail"), ("fail", "fail")]
     named = dict(zip(ATTACKS, statuses[3:10], strict=True))
     assert named == {name: (status, status) for name, (_, status) in ATTACKS.items()}
-    assert statuses[10:] == [("pass", "fail"), *[("pass", "pass")] * 9]
+    assert statuses[10:] == [("pass", "fail"), ("pass", "pass")]
 
-    counts = {"HumanEval/0": (10, 1, 1), "HumanEval/1": (10, 10, 9)}
+    counts = {"HumanEval/0": (10, 1, 1), "HumanEval/1": (2, 2, 1)}
     assert {name: tuple(found.values()) for name, found in report["tasks"].items()} == counts
     values = {name: found["value"] for name, found in report["figures"].items()}
     assert values == pytest.approx(
         {
             "HumanEval pass@1": 0.55,  # (1/10 + 1) / 2
             "HumanEval pass@2": 0.6,  # (1 - 36/45 + 1) / 2
-            "HumanEval+ pass@1": 0.5,  # (1/10 + 9/10) / 2
-            "HumanEval+ pass@2": 0.6,  # (1 - 36/45 + 1 - 0/45) / 2
+            "HumanEval+ pass@1": 0.3,  # (1/10 + 1/2) / 2
+            "HumanEval+ pass@2": 0.6,  # (1 - 36/45 + 1) / 2
         },
         abs=1e-12,
     )
     assert all(len(found["interval"]) == 2 for found in report["figures"].values())
-    assert report["errors"]["fail of plus"] == 1
-    assert (report["problems"], report["samples"], report["evalplus"]) == (2, 20, "0.3.1")
-    assert report["unsolvable"] == []
+    assert report["errors"] == {
+        "fail": 5, "fail of plus": 1, "stopped": 1, "tampered": 2, "timeout": 1,
+    }  # fmt: skip
+    assert (report["problems"], report["samples"], report["unsolvable"]) == (2, 12, [])
+    assert report["evalplus"] == importlib.metadata.version("evalplus")
     assert "return x + x" in report["after"][0]["solution"]
     assert "fails" not in report["after"][0]["solution"], "EvalPlus cuts the code out"
     assert "HumanEval+ pass@1" in capsys.readouterr().out
-    assert own_command(tmp_path / "plus_solutions.jsonl") == ["0.550", "0.500", "0.500", "0.900"]
+    assert printed_by_evalplus(tmp_path / "plus_solutions.jsonl") == ["0.550", "0.300"]
 
 
-def own_command(samples):
-    """What EvalPlus' command prints for the verdicts that lie beside the solutions."""
+def printed_by_evalplus(samples):
+    """pass@1 as EvalPlus' command prints it for the verdicts that lie beside the solutions."""
     code = (
         "import sys; from text2grad.evalplus_inside import load_evalplus\n"
         "load_evalplus().evaluate('humaneval', samples=sys.argv[1])"
@@ -172,4 +180,218 @@ def own_command(samples):
         text=True,
         check=True,
     )
-    return re.findall(r"pass@\d+:\t(\S+?)(?:\x1b|\n|$)", done.stdout)
+    return re.findall(r"pass@1:\t([\d.]+)", done.stdout)
+
+
+OWN_COMMAND = """import json, os, sys
+from evalplus_inside import load_evalplus
+for name in ("HUMANEVAL", "MBPP"):
+    os.environ[name + "_OVERRIDE_PATH"] = name.lower() + ".jsonl"
+for name in ("humaneval", "mbpp"):
+    load_evalplus().evaluate(name, samples=name + "_samples.jsonl", parallel=1)
+    found = json.load(open(name + "_samples_eval_results.json"))
+    for rows in found["eval"].values():
+        for row in rows:
+            os.write(3, json.dumps([row["base_status"], row["plus_status"]]).encode() + b"\\n")
+os._exit(0)  # its thread that looks for stuck processes sleeps 20 seconds
+"""
+
+
+def test_verdicts_are_those_of_evalplus_own_command(tmp_path):
+    """Also where EvalPlus has a rule of its own; HumanEval/32 it never lets pass."""
+    solutions = {
+        "humaneval": [
+            ("HumanEval/0", "def double(x):\n    return max(x, 2 * x)\n"),
+            ("HumanEval/32", "def find_zero(xs):\n    return -xs[0] / xs[1]\n"),
+        ],
+        "mbpp": [
+            ("Mbpp/2", "def similar_elements(a, b):\n    return {x for x in a + () if x in b}\n"),
+            ("Mbpp/2", "def similar_elements(a, b):\n    return a\n"),
+        ],
+    }
+    problems = {"humaneval": [DOUBLE, ZERO], "mbpp": [SIMILAR]}
+    found, files = {}, {"run.py": OWN_COMMAND}
+    files["evalplus_inside.py"] = (ROOT / "text2grad/evalplus_inside.py").read_text("utf-8")
+    for dataset, rows in solutions.items():
+        samples = [{"task_id": name, "solution": code} for name, code in rows]
+        path = {f"{dataset}_path": write_lines(tmp_path / dataset, problems[dataset])}
+        evaluate_evalplus(flags(tmp_path, [], samples, dataset=dataset, **path))
+        found[dataset] = read_json(tmp_path / "plus.json")
+        files[f"{dataset}.jsonl"] = (tmp_path / dataset).read_text("utf-8")
+        files[f"{dataset}_samples.jsonl"] = (tmp_path / "samples.jsonl").read_text("utf-8")
+    limits = Limits(60, 60, memory_mb=4096)
+    finished = find_sandbox().run(files, ["python", "run.py"], limits)
+    theirs = [tuple(json.loads(line)) for line in finished.report.splitlines()]
+    ours = [
+        (row["base_status"], row["plus_status"])
+        for dataset in solutions
+        for row in found[dataset]["after"]
+    ]
+    assert theirs == ours, finished.stderr
+    assert ours == [("pass", "fail"), ("fail", "fail"), ("pass", "pass"), ("fail", "fail")]
+    assert found["humaneval"]["unsolvable"] == ["HumanEval/32"]
+    assert [name for name in found["mbpp"]["figures"]] == ["MBPP pass@1", "MBPP+ pass@1"]
+
+
+def test_from_problems_to_figures_with_a_policy(tmp_path, policy_files, capsys):
+    """The three steps of the shell, on a policy that knows nothing, beside a known solution."""
+    path = tmp_path / "problems.jsonl.gz"
+    path.write_bytes(gzip.compress(json.dumps(DOUBLE).encode() + b"\n"))
+    prompts, samples = str(tmp_path / "prompts.json"), tmp_path / "samples.json"
+    write_problems(EvalPlusProblemsConfig(humaneval_path=str(path), output_path=prompts))
+    [row] = read_rows(prompts)
+    assert row["id"] == "HumanEval/0"
+    assert 'problem in a markdown code block:\n```\ndef double(x):\n    """What' in row["question"]
+    assert row["reference_solution"].endswith("    return 2 * x\n")
+    infer_policy(
+        PolicyInferConfig(
+            task="kodcode",
+            model_path=policy_files[0],
+            input_path=prompts,
+            output_dir=str(tmp_path),
+            output_name=samples.name,
+            samples_per_prompt=2,
+            max_new_tokens=4,
+        )
+    )
+    known = write_lines(
+        tmp_path / "k.jsonl", [{"task_id": "HumanEval/0", "completion": "    return x * 2"}]
+    )
+    given = {"humaneval_path": str(path), "output_file": str(tmp_path / "plus.json")}
+    evaluate_evalplus(EvalPlusConfig(input_file=str(samples), compare_file=known, **given))
+    report = read_json(tmp_path / "plus.json")
+    assert [row["id"] for row in report["after"]] == ["HumanEval/0-0", "HumanEval/0-1"]
+    assert report["figures"]["HumanEval+ pass@1"]["value"] == 0
+    assert report["figures"]["HumanEval+ pass@1"]["change"] == -1
+    assert "-1.000" in capsys.readouterr().out
+
+
+def changed(row, **values):
+    """The row with other values; without the keys whose value is None."""
+    return {key: value for key, value in (row | values).items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "rows", "message"),
+    [
+        (
+            "humaneval",
+            [changed(DOUBLE, atol=None, contract=None)],
+            r"the keys contract, atol missing",
+        ),
+        (
+            "humaneval",
+            [{"id": 1}],
+            r"line 1: the keys task_id, prompt, .* missing; .*EvalPlus' format",
+        ),
+        ("humaneval", [DOUBLE, DOUBLE], r'line 2: a second problem "HumanEval/0"'),
+        ("humaneval", [[]], "no JSON object"),
+        ("humaneval", [changed(DOUBLE, prompt=3)], '"prompt" is no string'),
+        ("humaneval", [changed(DOUBLE, plus_input=[1])], '"plus_input" is no list of lists'),
+        ("humaneval", [changed(DOUBLE, base_input=[])], '"base_input" is empty'),
+        ("humaneval", [changed(DOUBLE, atol="0")], '"atol" is no number'),
+        ("humaneval", [], "the file is empty"),
+        ("mbpp", [changed(SIMILAR, task_id="Mbpp/x")], '"Mbpp/x" does not end in a number'),
+    ],
+)
+def test_data_that_evalplus_could_not_use(tmp_path, dataset, rows, message):
+    path = {f"{dataset}_path": write_lines(tmp_path / "data.jsonl", rows)}
+    with pytest.raises(UserError, match=rf"^--{dataset}_path .*data\.jsonl.*{message}"):
+        write_problems(EvalPlusProblemsConfig(dataset=dataset, **path))
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "message"),
+    [
+        ([{"id": "HumanEval/0"}], {}, r'record 1: expected "id" and "response" .*, found id'),
+        ([{"solution": "x"}], {}, r"record 1: expected .* found solution"),
+        ([{"task_id": "HumanEval/0", "solution": None}], {}, '"solution" must be a string'),
+        (
+            [{"id": "HumanEval/7", "response": ""}],
+            {},
+            r'no problem "HumanEval/7".* HumanEval/0; see --d',
+        ),
+        ([{"id": "Mbpp/2-1", "response": ""}], {}, r'no problem "Mbpp/2" in this data set'),
+        (
+            answers("HumanEval/0", [""]),
+            {},
+            r"1 of 2 problems have a solution \(none: HumanEval/1\)",
+        ),
+        (
+            answers("HumanEval/0", [""]),
+            {"sample_size": 1, "k": (1, 3)},
+            r"--k 1 3: .* has 1 of Human",
+        ),
+        ([], {}, "the file is empty"),
+    ],
+)
+def test_solutions_that_are_not_of_this_data(tmp_path, rows, changes, message):
+    with pytest.raises(UserError, match=message):
+        evaluate_evalplus(flags(tmp_path, [DOUBLE, ABSOLUTE], rows, **changes))
+    assert not (tmp_path / "plus.json").exists()
+
+
+def test_other_mistakes_are_one_line(tmp_path, monkeypatch):
+    one = answers("HumanEval/0", [RIGHT])
+    both = write_lines(tmp_path / "both.jsonl", one + answers("HumanEval/1", [""]))
+    given = flags(tmp_path, [DOUBLE, ABSOLUTE], one, sample_size=1, compare_file=both)
+    with pytest.raises(UserError, match=r"--compare_file .*both.*: 1 problems are in one .*Eval/1"):
+        evaluate_evalplus(given)
+    with pytest.raises(UserError, match=r"^--mbpp_path no\.jsonl: no such file \(looked in /"):
+        write_problems(EvalPlusProblemsConfig(dataset="mbpp", mbpp_path="no.jsonl"))
+    for name, content in (("a.jsonl", b"{}\n{"), ("b.jsonl.gz", b"{}"), ("c.jsonl", b"\xff\n")):
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=rf"^--humaneval_path .*{name}"):
+            write_problems(EvalPlusProblemsConfig(humaneval_path=str(path)))
+    broken = changed(DOUBLE, canonical_solution="    return 1 / 0\n")
+    with pytest.raises(
+        UserError, match=r"problem HumanEval/0 of --humaneval_path: ZeroDivisionErr"
+    ):
+        evaluate_evalplus(flags(tmp_path, [broken], one))
+    with pytest.raises(UserError, match="--k 0: must be 1 or more"):
+        EvalPlusConfig(k=(0,))
+    monkeypatch.setattr(sys, "path", [])
+    with pytest.raises(UserError, match=r"^EvalPlus is not installed here: run bash env\.sh$"):
+        evaluate_evalplus(flags(tmp_path, [DOUBLE], one))
+
+
+class Release(BaseHTTPRequestHandler):
+    """A server of releases that has HumanEval+ only."""
+
+    def do_GET(self):
+        found = (
+            self.path == "/humanevalplus_release/releases/download/v0.1.10/HumanEvalPlus.jsonl.gz"
+        )
+        self.send_response(200 if found else 404)
+        self.end_headers()
+        self.wfile.write(gzip.compress(json.dumps(DOUBLE).encode()) if found else b"")
+
+    def log_message(self, *_):
+        pass
+
+
+def test_data_is_fetched_once_into_evalplus_own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for benchmark in BENCHMARKS.values():
+        monkeypatch.delenv(benchmark.variable, raising=False)
+    server = HTTPServer(("127.0.0.1", 0), Release)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    place = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(evalplus_problems, "RELEASES", place)
+    output = str(tmp_path / "prompts.json")
+    write_problems(EvalPlusProblemsConfig(output_path=output))
+    assert read_rows(tmp_path / "evalplus/HumanEvalPlus-v0.1.10.jsonl") == [DOUBLE]
+    with pytest.raises(
+        UserError, match=r"MbppPlus\.jsonl\.gz: cannot be fetched .*404.*by --mbpp_path$"
+    ):
+        write_problems(EvalPlusProblemsConfig(dataset="mbpp", output_path=output))
+    server.shutdown()
+    server.server_close()
+    write_problems(EvalPlusProblemsConfig(output_path=output))
+    with pytest.raises(UserError, match=r"cannot be fetched .*refused"):
+        write_problems(EvalPlusProblemsConfig(dataset="mbpp", output_path=output))
+    assert not list(tmp_path.rglob("*Mbpp*"))
+    monkeypatch.setenv("MBPP_OVERRIDE_PATH", write_lines(tmp_path / "own.jsonl", [SIMILAR]))
+    write_problems(EvalPlusProblemsConfig(dataset="mbpp", output_path=output))
+    assert [row["id"] for row in read_rows(output)] == ["Mbpp/2"]

@@ -20,7 +20,8 @@ LEVELS = {
         wording process_tree sandbox_process sandbox_inside sandbox_calls sandbox_tiers sandbox
         sandbox_pool sandboxed sandboxed.slices sandboxed.rewrite sandboxed.values
         sandboxed.recorder sandboxed.guard sandboxed.cases sandboxed.pytest_cases
-        sandboxed.harness evalplus_inside outcomes harness_report unit_tests ppo_math ppo_state dispatch ledger""",
+        sandboxed.harness evalplus_inside outcomes harness_report unit_tests ppo_math ppo_state
+        dispatch ledger""",
     "flags and text": """
         config config.annotation config.checks config.evaluation config.launch
         config.policy config.reward_model config.server config.testing config.training tasks

@@ -219,7 +219,9 @@ def write_evalplus_files(verdicts: Sequence[Verdict], args: EvalPlusConfig) -> P
     found: dict[str, list[Row]] = {v.sample.task_id: [] for v in verdicts}
     for row, verdict in zip(rows, verdicts, strict=True):
         statuses = {"base_status": verdict.base, "plus_status": verdict.plus}
-        found[row["task_id"]].append(row | statuses | {"base_fail_tests": [], "plus_fail_tests": []})
+        found[row["task_id"]].append(
+            row | statuses | {"base_fail_tests": [], "plus_fail_tests": []}
+        )
     now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M")
     results = samples.with_name(f"{samples.stem}_eval_results.json")
     write_json(results, {"date": now, "hash": "", "eval": found}, "--output_file")

@@ -148,9 +148,8 @@ def _fetch(url: str, path: Path, flag: str) -> None:
         with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer:
             lines = gzip.decompress(answer.read())
     except (OSError, http.client.HTTPException, EOFError, zlib.error) as error:
-        reason = str(getattr(error, "reason", error))
         raise UserError(
-            f"{url}: cannot be fetched ({reason}); fetch it where there is a network and name it "
+            f"{url}: cannot be fetched ({error}); fetch it where there is a network and name it "
             f"by {flag}"
         ) from error
     with atomic_write(path, flag) as out:

@@ -1,4 +1,4 @@
-"""Solutions of a benchmark's problems: `infer_val.py`'s responses, or a file in EvalPlus' format."""
+"""Solutions of a benchmark's problems: `infer_val.py`'s responses, or EvalPlus' own format."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Sample:
 def read_samples(
     path: str, flag: str, problems: Mapping[str, Row], size: int, k: Sequence[int]
 ) -> list[Sample]:
-    """The solutions in a file, sorted by nothing: in the order of its rows.
+    """The solutions in a file, in the order of its rows.
 
     Args:
         path: rows of `infer_val.py` (`id`, `response`), or EvalPlus' own (`task_id`, and
