@@ -119,6 +119,17 @@ def problem(split, number):
     }
 
 
+def evalplus_data(folder):
+    """Two files in EvalPlus' format, by the environment variables that name them."""
+    paths = {}
+    for title in ("HumanEval", "Mbpp"):
+        row = {"task_id": f"{title}/0", "prompt": "def f(x):\n", "entry_point": "f"}
+        row |= {"canonical_solution": "    return x\n", "contract": "", "atol": 0}
+        path = paths[f"{title.upper()}_OVERRIDE_PATH"] = folder / f"{title}.jsonl"
+        path.write_text(json.dumps(row | {"base_input": [[1]], "plus_input": [[2]]}) + "\n")
+    return paths
+
+
 def server_reply(prompt, body):
     """What the server says: a summary's first words are good, its Monday is poor; all are equal."""
     if "<first_summary>" in prompt:
@@ -180,6 +191,7 @@ def session(request, tmp_path_factory):
                 "HF_HOME": str(folder / "huggingface"),
                 "HF_HUB_OFFLINE": "1",
                 "OPENAI_BASE_URL": server.url,
+                **{key: str(path) for key, path in evalplus_data(folder).items()},
                 "OPENAI_API_KEY": "sk-none",
                 "GPUS": "0",
             },
