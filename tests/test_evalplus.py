@@ -11,15 +11,17 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from sandboxes import WAYS, name_of, works
 from trees import ROOT
 
 from text2grad import evalplus_problems
 from text2grad.config import EvalPlusConfig, EvalPlusProblemsConfig, PolicyInferConfig
-from text2grad.evalplus_metrics import evaluate_evalplus
+from text2grad.evalplus_metrics import evaluate_evalplus, judge_sample
 from text2grad.evalplus_problems import BENCHMARKS, write_problems
+from text2grad.evalplus_samples import Sample
 from text2grad.files import read_rows
 from text2grad.generate import infer_policy
-from text2grad.sandbox import Limits, find_sandbox
+from text2grad.sandbox import Limits, Sandbox, find_sandbox
 from text2grad.schema import UserError
 
 
@@ -76,15 +78,21 @@ def double(x):
     os._exit(0)
     return x
 """
-REPORT = """import os
+MEMORY = """def double(x):
+    return [bytearray(1 << 30) for _ in range(10)]
+"""
+# right, unless it can write EvalPlus' report or open its memory
+OPENS = """import os
 def double(x):
-    line = b'{"reference": null, "solution": "", "base": "pass", "plus": "pass", "forged": false}'
-    for path in ("/proc/self/fd/3", f"/proc/{os.getppid()}/fd/3"):
+    parent = f"/proc/{os.getppid()}"
+    found = 2 * x
+    for path, flags in ((parent + "/fd/3", os.O_WRONLY), (parent + "/mem", os.O_RDONLY)):
         try:
-            open(path, "wb").write(line)
-        except OSError:
+            os.open(path, flags)
+            found = path
+        except PermissionError:
             pass
-    return os.open("/proc/%d/mem" % os.getppid(), os.O_RDWR)
+    return found
 """
 KILL = """import ctypes, os
 def double(x):
@@ -125,7 +133,7 @@ ATTACKS = {
     "loop": (LOOP, "fail"),
     "equal": (EQUAL, "tampered"),
     "verdict": (VERDICT, "tampered"),
-    "report": (REPORT, "fail"),
+    "memory": (MEMORY, "fail"),
     "kill": (KILL, "stopped"),
     "no text": (NO_TEXT, "fail"),
 }
@@ -165,6 +173,17 @@ def test_every_solution_gets_the_verdict_of_evalplus_and_no_attack_passes(tmp_pa
     assert "fails" not in report["after"][0]["solution"], "EvalPlus cuts the code out"
     assert "HumanEval+ pass@1" in capsys.readouterr().out
     assert printed_by_evalplus(tmp_path / "plus_solutions.jsonl") == ["0.550", "0.300"]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=name_of)
+def test_a_solution_can_neither_report_nor_read_the_evaluator(way):
+    if not works(way):
+        pytest.skip("does not work here")
+    sample = Sample("a", "HumanEval/0", OPENS, is_response=True)
+    args = EvalPlusConfig(min_time_limit=2.0, memory_mb=512)
+    verdict = judge_sample(Sandbox(way), sample, DOUBLE, args, with_reference=True)
+    assert (verdict.base, verdict.plus) == ("pass", "pass")
+    assert verdict.reference == {"base": "pass", "plus": "pass"}
 
 
 def printed_by_evalplus(samples):
