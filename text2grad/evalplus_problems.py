@@ -187,7 +187,9 @@ def _fault_of(row: Any, dataset: str) -> str:
         if not isinstance(row[key], str):
             return f'"{key}" is no string'
     for key in INPUTS:
-        if not isinstance(row[key], list) or not all(isinstance(one, list) for one in row[key]):
+        if row[key] and not (
+            isinstance(row[key], list) and all(isinstance(i, list) for i in row[key])
+        ):
             return f'"{key}" is no list of lists of arguments'
     if not row["base_input"]:
         return '"base_input" is empty, so nothing would be tested'
