@@ -102,6 +102,12 @@ def double(x):
 NO_TEXT = "def double(x):\n    return '\ud800\0'\n"
 
 
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    """Default outputs are relative to the working folder."""
+    monkeypatch.chdir(tmp_path)
+
+
 def write_lines(path, rows):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return str(path)
