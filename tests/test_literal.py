@@ -143,6 +143,17 @@ def question(number, post):
     return {"prompt": before[0]["content"], "prompt_id": f"{post[:9]}{number}", **said}
 
 
+def evalplus_data(folder):
+    """Two files in EvalPlus' format, by the environment variables that name them."""
+    paths = {}
+    for title in ("HumanEval", "Mbpp"):
+        row = {"task_id": f"{title}/0", "prompt": "def f(x):\n", "entry_point": "f"}
+        row |= {"canonical_solution": "    return x\n", "contract": "", "atol": 0}
+        path = paths[f"{title.upper()}_OVERRIDE_PATH"] = folder / f"{title}.jsonl"
+        path.write_text(json.dumps(row | {"base_input": [[1]], "plus_input": [[2]]}) + "\n")
+    return paths
+
+
 def server_reply(prompt, body):
     """What the server says: a summary's first words are good, its Monday is poor; all are equal."""
     if "<first_summary>" in prompt:
@@ -220,6 +231,7 @@ def session(request, tmp_path_factory):
                 "HF_HOME": str(folder / "huggingface"),
                 "HF_HUB_OFFLINE": "1",
                 "OPENAI_BASE_URL": server.url,
+                **{key: str(path) for key, path in evalplus_data(folder).items()},
                 "OPENAI_API_KEY": "sk-none",
                 "GPUS": "0",
             },

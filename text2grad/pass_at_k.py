@@ -19,13 +19,14 @@ class Attempt:
     Attributes:
         problem: what tells the problem from others, its prompt.
         solved: it passed its tests.
-        checks_passed: share of the assertions that held, 0 where none was reached.
+        checks_passed: share of the assertions that held, 0 where none was reached; None where they
+            are not counted, then of every attempt.
         error_type: why it did not pass, "" if it did.
     """
 
     problem: str
     solved: bool
-    checks_passed: float
+    checks_passed: float | None = None
     error_type: str = ""
 
 
@@ -43,7 +44,7 @@ def pass_at_k(samples: int, solved: int, k: int) -> float:
 
 
 def problem_scores(attempts: Sequence[Attempt], k: Sequence[int]) -> dict[str, dict[str, float]]:
-    """The figures of each problem: "pass@K" for every K, and "checks passed".
+    """The figures of each problem: "pass@K" for every K, and "checks passed" where counted.
 
     Raises:
         ValueError: a problem has fewer samples than some K.
@@ -55,8 +56,9 @@ def problem_scores(attempts: Sequence[Attempt], k: Sequence[int]) -> dict[str, d
     for problem, group in groups.items():
         solved = sum(attempt.solved for attempt in group)
         scores[problem] = {f"pass@{one}": pass_at_k(len(group), solved, one) for one in k}
-        shares = [attempt.checks_passed for attempt in group]
-        scores[problem]["checks passed"] = sum(shares) / len(shares)
+        shares = [share for one in group if (share := one.checks_passed) is not None]
+        if shares:
+            scores[problem]["checks passed"] = sum(shares) / len(shares)
     return scores
 
 

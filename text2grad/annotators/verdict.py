@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from text2grad.records import tests_of
 from text2grad.schema import Record, UserError
 from text2grad.tasks import TaskSpec
 
@@ -39,11 +40,10 @@ def tests_verdict(record: Record, task: TaskSpec) -> str:
         )
     if log["passed"]:
         return "Its tests were run: the solution passed all of them."
-    tests = next((str(record.fields[k]) for k in task.test_keys if record.fields.get(k)), "")
     printed = [str(log[key]).strip("\n") for key in ("stdout", "stderr") if log.get(key)]
     return _FAILED.format(
         reason=str(log.get("error_type") or "no reason given").replace("_", " "),
-        tests=_shorten(tests.strip("\n"), MAX_TEST_CHARS),
+        tests=_shorten(tests_of(record, task).strip("\n"), MAX_TEST_CHARS),
         output=_shorten("\n".join(printed), MAX_OUTPUT_CHARS),
     )
 

@@ -3,6 +3,8 @@
 from text2grad.config.annotation import AnnotateConfig, PrepareConfig
 from text2grad.config.benchmarks import AlpacaEvalConfig, ArcConfig, MtBenchConfig
 from text2grad.config.evaluation import (
+    EvalPlusConfig,
+    EvalPlusProblemsConfig,
     JudgeConfig,
     PassAtKConfig,
     PolicyInferConfig,
@@ -23,6 +25,8 @@ __all__ = [
     "AlpacaEvalConfig",
     "AnnotateConfig",
     "ArcConfig",
+    "EvalPlusConfig",
+    "EvalPlusProblemsConfig",
     "JudgeConfig",
     "MergeConfig",
     "MtBenchConfig",

@@ -48,3 +48,9 @@ def server_address(args: Any, name: str) -> None:
             f"--{name}{shown}: no address; it starts with http:// or https://, for example "
             f"http://localhost:{port or 8000}/v1"
         )
+
+
+def draws(args: Any) -> None:
+    """The flag `k` holds numbers of 1 or more."""
+    if not args.k or min(args.k) < 1:
+        raise UserError(f"--k {' '.join(map(str, args.k)) or '(none)'}: must be 1 or more")

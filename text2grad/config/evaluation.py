@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from text2grad.config.checks import above, at_least
+from text2grad.config.checks import above, at_least, draws
 from text2grad.config.server import ServerConfig
 from text2grad.config.testing import TestRunConfig
 from text2grad.config.training import AnyFormat, Dtype
-from text2grad.schema import FieldNames, UserError
+from text2grad.schema import FieldNames
+
+EvalPlusDataset = Literal["humaneval", "mbpp"]
 
 
 @dataclass(frozen=True)
@@ -152,8 +154,73 @@ class PassAtKConfig(TestRunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.k or min(self.k) < 1:
-            raise UserError(f"--k {' '.join(map(str, self.k)) or '(none)'}: must be 1 or more")
+        draws(self)
+
+
+@dataclass(frozen=True)
+class EvalPlusProblemsConfig:
+    """Write the problems of HumanEval+ or MBPP+ as prompts for infer_val.py."""
+
+    task: str = "kodcode"
+    """which task's keys; or your own, a .py file"""
+    dataset: EvalPlusDataset = "humaneval"
+    """which problems"""
+    humaneval_path: str = ""
+    """HumanEval+ in EvalPlus' format (.jsonl, .jsonl.gz), "" for EvalPlus' release, fetched once"""
+    mbpp_path: str = ""
+    """MBPP+, likewise"""
+    output_path: str = "result/humaneval_problems.json"
+    """prompts, the --input_path of infer_val.py"""
+
+    ALIASES: ClassVar[dict[str, str]] = {"output_file": "output_path", "output": "output_path"}
+
+
+@dataclass(frozen=True)
+class EvalPlusConfig(TestRunConfig):
+    """Let EvalPlus judge a policy's solutions in the sandbox, and report pass@k."""
+
+    dataset: EvalPlusDataset = "humaneval"
+    """which problems"""
+    humaneval_path: str = ""
+    """HumanEval+ in EvalPlus' format (.jsonl, .jsonl.gz), "" for EvalPlus' release, fetched once"""
+    mbpp_path: str = ""
+    """MBPP+, likewise"""
+    input_file: str = "result/humaneval_samples.json"
+    """what infer_val.py wrote, or solutions in EvalPlus' format"""
+    compare_file: str = ""
+    """solutions of the same problems before training, to print before and after"""
+    output_file: str = "result/humaneval_plus.json"
+    """all figures and verdicts; the solutions that ran lie beside it"""
+    k: tuple[int, ...] = (1,)
+    """draws in which one must be right; at most the number of solutions of each problem"""
+    sample_size: int = 0
+    """problems that infer_val.py was given, 0 for all; fewer solutions are an error"""
+    cpu_seconds: int = 150
+    """processor time of a process"""
+    wall_seconds: float = 300.0
+    """time for one solution; EvalPlus itself ends one after two minutes"""
+    memory_mb: int = 4096
+    """memory of one run; EvalPlus' own limit"""
+    min_time_limit: float = 1.0
+    """seconds for one test at least"""
+    gt_time_limit_factor: float = 4.0
+    """time for one test, in times of the reference solution"""
+    seed: int = 42
+    """seed of the bootstrap"""
+
+    ALIASES: ClassVar[dict[str, str]] = {
+        "samples": "input_file",
+        "parallel": "workers",
+        "output_path": "output_file",
+        "output": "output_file",
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        draws(self)
+        at_least(self, 0, "sample_size")
+        at_least(self, 512, "memory_mb")
+        above(self, 0, "min_time_limit", "gt_time_limit_factor")
 
 
 @dataclass(frozen=True)
