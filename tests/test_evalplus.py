@@ -266,7 +266,7 @@ def test_from_problems_to_figures_with_a_policy(tmp_path, policy_files, capsys):
     write_problems(EvalPlusProblemsConfig(humaneval_path=str(path), output_path=prompts))
     [row] = read_rows(prompts)
     assert row["id"] == "HumanEval/0"
-    assert 'problem in a markdown code block:\n```\ndef double(x):\n    """What' in row["question"]
+    assert 'all that it needs to run:\n```\ndef double(x):\n    """What' in row["question"]
     assert row["reference_solution"].endswith("    return 2 * x\n")
     infer_policy(
         PolicyInferConfig(
@@ -408,13 +408,13 @@ def test_data_is_fetched_once_into_evalplus_own_cache(tmp_path, monkeypatch):
     write_problems(EvalPlusProblemsConfig(output_path=output))
     assert read_rows(tmp_path / "evalplus/HumanEvalPlus-v0.1.10.jsonl") == [DOUBLE]
     with pytest.raises(
-        UserError, match=r"MbppPlus\.jsonl\.gz: cannot be fetched .*404.*by --mbpp_path$"
+        UserError, match=r"--mbpp_path: cannot download .*MbppPlus\.jsonl\.gz \(Not Found"
     ):
         write_problems(EvalPlusProblemsConfig(dataset="mbpp", output_path=output))
     server.shutdown()
     server.server_close()
     write_problems(EvalPlusProblemsConfig(output_path=output))
-    with pytest.raises(UserError, match=r"cannot be fetched .*refused"):
+    with pytest.raises(UserError, match=r"cannot download .*refused"):
         write_problems(EvalPlusProblemsConfig(dataset="mbpp", output_path=output))
     assert not list(tmp_path.rglob("*Mbpp*"))
     monkeypatch.setenv("MBPP_OVERRIDE_PATH", write_lines(tmp_path / "own.jsonl", [SIMILAR]))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import urllib.request
+import zlib
 from pathlib import Path
 
 from text2grad.files import atomic_write
@@ -12,13 +14,14 @@ from text2grad.schema import UserError
 _SECONDS = 60
 
 
-def fetch(url: str, path: str | Path, flag: str) -> str:
+def fetch(url: str, path: str | Path, flag: str, unpack: bool = False) -> str:
     """The path of a file, which is downloaded if it is not there yet.
 
     Args:
         url: where it is.
         path: where it is kept.
         flag: the flag that names a local file in its place, for messages.
+        unpack: it is packed by gzip, and kept unpacked.
 
     Raises:
         UserError: it cannot be downloaded or written.
@@ -30,7 +33,9 @@ def fetch(url: str, path: str | Path, flag: str) -> str:
     try:
         with urllib.request.urlopen(url, timeout=_SECONDS) as source:
             content = source.read()
-    except (OSError, http.client.HTTPException) as error:
+        if unpack:
+            content = gzip.decompress(content)
+    except (OSError, http.client.HTTPException, EOFError, zlib.error) as error:
         reason = getattr(error, "reason", None) or error
         raise UserError(
             f"{flag}: cannot download {url} ({reason}); fetch it elsewhere and name the file"

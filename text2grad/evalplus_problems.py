@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import gzip
-import http.client
 import importlib.metadata
 import json
 import os
-import urllib.request
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from text2grad.files import Row, atomic_write, check_writable, write_rows
+from text2grad.download import fetch
+from text2grad.files import Row, check_writable, write_rows
 from text2grad.schema import UserError
 from text2grad.tasks import get_task
 
@@ -22,13 +21,12 @@ if TYPE_CHECKING:
     from text2grad.config import EvalPlusConfig, EvalPlusProblemsConfig
 
 RELEASES = "https://github.com/evalplus"
-TIMEOUT_SECONDS = 60
 TEXTS = ("task_id", "prompt", "canonical_solution", "contract", "entry_point")
 INPUTS = ("base_input", "plus_input")
-# The words in which EvalPlus itself asks chat models.
+# Our own wording; figures of a policy asked in EvalPlus' own may differ a little.
 QUESTION = (
-    "Please provide a self-contained Python script that solves the following problem in a "
-    "markdown code block:\n```\n{prompt}\n```\n"
+    "Solve this problem in Python. Answer with one code block that holds the whole function and "
+    "all that it needs to run:\n```\n{prompt}\n```\n"
 )
 
 
@@ -138,22 +136,8 @@ def find_data(args: EvalPlusProblemsConfig | EvalPlusConfig) -> tuple[Path, str]
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     path = Path(home, "evalplus", f"{benchmark.release}-{benchmark.version}.jsonl")
     if not path.is_file():
-        _fetch(benchmark.url, path, flag)
+        fetch(benchmark.url, path, flag, unpack=True)
     return path, flag
-
-
-def _fetch(url: str, path: Path, flag: str) -> None:
-    print(f"fetching {url}")
-    try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer:
-            lines = gzip.decompress(answer.read())
-    except (OSError, http.client.HTTPException, EOFError, zlib.error) as error:
-        raise UserError(
-            f"{url}: cannot be fetched ({error}); fetch it where there is a network and name it "
-            f"by {flag}"
-        ) from error
-    with atomic_write(path, flag) as out:
-        out.write(lines)
 
 
 def _read_lines(path: Path, flag: str) -> Iterator[Any]:
