@@ -81,7 +81,7 @@ def measure(model: str, records: list[Record], batch_size: int, limit: int) -> d
     unconstrained = judge.unconstrained_rates(records)
     ratios = [own / plain for own, plain in timed]
     return {
-        "model": Path(model).name,
+        "model": "/".join(Path(model).parts[-2:]),
         "batch_size": batch_size,
         "threads": torch.get_num_threads(),
         "replies": len(replies),
@@ -127,8 +127,10 @@ def markdown(found: list[dict[str, Any]]) -> str:
     return (
         f"Batches of {batch} on {threads} threads. Each is decoded inside the grammar and at once "
         "plainly, greedy, as many tokens as its longest reply has; seconds and time ratio are "
-        "medians over the full batches. Plain parse and unmatched rate: replies without the "
-        "grammar, which makes the first 1 and the second 0 by itself.\n\n"
+        "medians over the full batches. Plain decoding carries every row to the end of the "
+        "longest, as `generate` does; inside the grammar a reply that has ended leaves the batch. "
+        "Forced: tokens that needed no forward pass of their own. Plain parse and unmatched rate: "
+        "replies without the grammar, which makes the first 1 and the second 0 by itself.\n\n"
         + markdown_table(list(COLUMNS.values()), table_rows(found))
     )
 

@@ -15,10 +15,10 @@ class BatchServer:
 
     def __init__(self, answer):
         self.answer = answer
-        self.files, self.batches = {}, {}
+        self.files, self.batches, self.paths = {}, {}, []
         self.calls = Counter()
         self.looks = Counter()
-        self.ending = "completed"
+        self.ending, self.refusal = "completed", "line 1 is too long"
         self.dies_after_create = False
 
     def upload(self, data):
@@ -32,7 +32,7 @@ class BatchServer:
         return {"id": name, "object": "file", "purpose": "batch"}
 
     def create(self, body):
-        assert (body["endpoint"], body["completion_window"]) == ("/v1/chat/completions", "24h")
+        assert body["completion_window"] == "24h"
         name = f"batch-{len(self.batches)}"
         self.batches[name] = {**body, "id": name, "object": "batch", "status": "in_progress"}
         return self.batches[name]
@@ -47,7 +47,7 @@ class BatchServer:
     def finish(self, batch):
         batch["status"] = self.ending
         if self.ending == "failed":
-            batch["errors"] = {"object": "list", "data": [{"message": "line 1 is too long"}]}
+            batch["errors"] = {"object": "list", "data": [{"message": self.refusal}]}
             return
         lines = [json.loads(line) for line in self.files[batch["input_file_id"]].splitlines()]
         answered = lines[: len(lines) // 2] if self.ending == "expired" else lines
@@ -73,7 +73,8 @@ class BatchServer:
 
     def reply(self, method, path, data):
         """The decoded reply, or the text of a file."""
-        parts = path.partition("?")[0].removeprefix("/v1/").split("/")
+        self.paths.append(path)
+        parts = re.sub(r"^/(v1|openai)/", "", path.partition("?")[0]).split("/")
         self.calls[method, parts[0]] += 1
         if parts[0] == "files":
             return self.upload(data) if method == "POST" else self.files[parts[1]]

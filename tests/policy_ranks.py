@@ -84,12 +84,13 @@ def main(settings: dict[str, Any], folder: Path) -> None:
     for name, flags in settings["runs"].items():
         forget_launch()
         made = build(settings, name, **flags)
+        made.accelerator.end_training = lambda: None  # the next run needs the communication
         engine = made.weights.policy
         found["engine"], found["stage"] = type(engine).__name__, engine.zero_optimization_stage()
         found["processes"] = made.accelerator.num_processes
         found["accumulation"] = engine.gradient_accumulation_steps()
         found["clipping"] = engine.gradient_clipping()
-        found["training"] = engine.training
+        found["training"] = engine.module.training
         made.train()
         found["digests"][name] = digest(made)
     rank = made.accelerator.process_index

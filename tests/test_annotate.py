@@ -114,7 +114,10 @@ def test_failures_are_rows_with_a_reason_and_never_data(data, capsys):
         (failed,) = written(data, "annotated.failed.jsonl")
         assert failed == {"id": "r1", "reason": "no JSON object", "raw": "No JSON here."}
         assert [row["id"] for row in written(data)] == ["r0", "r2"]
-        assert "WARNING: only 66.7%" in capsys.readouterr().err
+        said = capsys.readouterr()
+        assert "WARNING: only 66.7%" in said.err
+        assert "1 without an annotation: " in said.out.splitlines()[-1]
+        assert said.out.rstrip().endswith("failed.jsonl; --retry_failed true asks again")
         asked = len(server.bodies)
         annotate_file(config(data, base_url=server.url))
         assert len(server.bodies) == asked

@@ -1,7 +1,10 @@
 """Annotation of many records: every fault, kills, the bound of the cost, several samples."""
 
 import json
+import logging
 import random
+import time
+import traceback
 from collections import Counter
 
 import pytest
@@ -13,9 +16,10 @@ from text2grad import dispatch
 from text2grad.annotate import annotate_file
 from text2grad.annotators import make_annotator
 from text2grad.files import Journal
+from text2grad.ledger import Prices
 from text2grad.records import read_records
 from text2grad.schema import UserError
-from text2grad.tasks import get_task
+from text2grad.tasks import TASKS, get_task
 
 TASK = get_task("slf5k")
 ENVIRONMENT = {"OPENAI_API_KEY": KEY, "NO_PROXY": "127.0.0.1"}
@@ -79,7 +83,8 @@ def test_killed_at_any_moment_the_run_ends_as_if_undisturbed(folder, kills):
     count, concurrency = 10 + 5 * kills, 6
     flags = {"concurrency": concurrency, "max_retries": 12, "timeout_seconds": 20.0}
     faults = ("429 with Retry-After", *CONTENT)
-    settings = {"latency": 0.02, "retry_after": 0.01, "share": 0.06, "faults": faults}
+    latency = 0.02
+    settings = {"latency": latency, "retry_after": 0.01, "share": 0.06, "faults": faults}
     calm = folder / "calm"
     calm.mkdir()
     with serve_faults(**settings) as server:
@@ -90,12 +95,14 @@ def test_killed_at_any_moment_the_run_ends_as_if_undisturbed(folder, kills):
     records = read_records(data, TASK, ("response",))
     annotator = make_annotator(config(data), TASK)
     prompt_of = {annotator.key(record): annotator.prompt(record) for record in records}
-    moments = sorted(random.Random(3).sample(range(1, requests), kills))
+    draws = random.Random(3)
+    moments = sorted(draws.sample(range(1, requests), kills))
     with serve_faults(**settings) as server:
         kept, seen = set(), 0
         for moment in [*moments, None]:
             process = start_process(data, ENVIRONMENT, base_url=server.url, **flags)
             if moment is not None and server.wait_for(max(moment, seen + 1), 30):
+                time.sleep(draws.uniform(0.0, 2 * latency))  # also while a reply is taken in
                 process.kill()
             process.join(60)
             server.wait_until_idle(30)
@@ -114,7 +121,9 @@ def test_killed_at_any_moment_the_run_ends_as_if_undisturbed(folder, kills):
         assert (out / name).read_bytes() == (calm / "out" / name).read_bytes(), name
 
 
-def test_the_key_is_in_no_file_and_no_output(folder, capfd):
+def test_the_key_is_in_no_file_no_output_and_no_log(folder, capfd, caplog):
+    caplog.set_level(logging.DEBUG)  # what OPENAI_LOG=debug shows, and the HTTP library's own
+
     def told(prompt, body):
         if "0: The cat" in prompt:
             return 200, f"Your key is {KEY}."
@@ -122,10 +131,12 @@ def test_the_key_is_in_no_file_and_no_output(folder, capfd):
             return 400, {"message": f"{'x' * 190}{KEY}"}
         return 200, {**GOOD_REPLY, "textual_feedback": f"Says {KEY}."}
 
-    data = write_data(folder)
+    data, heads = write_data(folder), []
     with serve(told) as server:
+        server.handler.parse_request = _noting(server.handler.parse_request, heads)
         annotate_file(config(data, base_url=server.url))
         annotate_file(config(data, base_url=server.url, dry_run=True))
+    assert {head["authorization"] for _, head in heads} == {f"Bearer {KEY}"}
     refusal = pytest.raises(UserError)
     with serve(lambda prompt, body: (401, {"message": KEY})) as server, refusal as caught:
         annotate_file(config(data, base_url=server.url, retry_failed=True))
@@ -133,8 +144,19 @@ def test_the_key_is_in_no_file_and_no_output(folder, capfd):
     texts = [p.read_text(encoding="utf-8") for p in folder.rglob("*") if p.is_file()]
     assert len(texts) == 5
     part = KEY[:12]
-    assert not any(part in text for text in [*texts, said.out, said.err, str(caught.value)])
+    outputs = [said.out, said.err, str(caught.value), caplog.text]
+    assert not any(part in text for text in [*texts, *outputs])
     assert "Says ***." in (folder / "out/annotated.json").read_text()
+    assert "openai._base_client" in caplog.text
+
+
+def test_a_traceback_does_not_show_the_key(folder):
+    refusal = pytest.raises(UserError)
+    with serve(lambda prompt, body: (401, {"message": "no"})) as server, refusal as caught:
+        annotate_file(config(write_data(folder), base_url=server.url))
+    text = "".join(traceback.format_exception(caught.value))
+    assert "AuthenticationError" in text
+    assert KEY[:12] not in text
 
 
 def test_an_address_that_holds_a_key_is_refused(folder):
@@ -199,6 +221,21 @@ def test_a_dry_run_asks_nothing_and_says_what_it_would_cost(folder, capsys, monk
     assert shown["output tokens, as 10 earlier replies"] == "1,800"
 
 
+def test_the_dry_run_says_how_old_its_prices_are(folder, capsys):
+    annotate_file(config(write_many(folder, 2), annotator_model="gpt-4o", dry_run=True))
+    assert f"prices.json, as of {Prices.read().as_of}; compare" in capsys.readouterr().out
+    prices = price_file(folder)
+    annotate_file(config(folder / "train.json", dry_run=True, price_file=prices))
+    assert f"(prices: {prices}; compare" in capsys.readouterr().out
+
+
+def test_the_ledger_does_not_stand_behind_the_progress_bar(folder, capfd):
+    with serve(good) as server:
+        annotate_file(config(write_data(folder), base_url=server.url))
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0].startswith("tokens and cost ")
+
+
 def test_several_samples_keep_what_most_of_them_mark(folder):
     data = write_data(folder)
     replies = [GOOD_REPLY, {**GOOD_REPLY, "poor_spans": []}, {**GOOD_REPLY, "good_spans": []}]
@@ -220,27 +257,51 @@ def test_several_samples_keep_what_most_of_them_mark(folder):
     assert quality["agreement"]["span_agreement"] == pytest.approx(4 / 8)
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_records_of_every_task_are_annotated_by_a_server(folder, name):
+    task = get_task(name)
+    row = {
+        "id": "a",
+        task.prompt_keys[0]: "Return x.",
+        task.response_keys[0]: "def f(x):\n    return x + 1\n",
+        "log": {"passed": False, "stderr": "ZeroDivisionError"},
+    }
+    quotes = {
+        label.key: [text] for label, text in zip(task.labels, ("def f(x):", "+ 1"), strict=True)
+    }
+    reply = {"reasoning": "Compared.", task.critique_keys[0]: "Adds one.", **quotes}
+    data = folder / "train.json"
+    data.write_text(json.dumps([row]))
+    with serve(lambda prompt, body: (200, reply)) as server:
+        annotate_file(config(data, base_url=server.url, task=name))
+        (body,) = server.bodies
+    assert body["response_format"]["json_schema"]["schema"]["required"] == list(reply)
+    prompt = body["messages"][0]["content"]
+    assert row[task.response_keys[0]].strip() in prompt
+    assert ("ZeroDivisionError" in prompt) == bool(task.test_keys)
+    (out,) = written(data)
+    assert {key: out[key] for key in quotes} == quotes
+    assert {span["match"] for span in out["spans"]} == {"exact"}
+
+
 def test_azure_is_asked_by_deployment_and_version(folder, monkeypatch):
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", "azure-key-of-the-test")
     paths = []
     with serve(good) as server:
-        listener = server.handler
-        monkeypatch.setattr(
-            listener, "parse_request", _noting(listener.parse_request, paths), raising=True
-        )
+        server.handler.parse_request = _noting(server.handler.parse_request, paths)
         address = server.url.removesuffix("/v1")
         data = write_data(folder)
         annotate_file(config(data, base_url=address, api_version="2024-10-21"))
-    path, key = paths[0]
+    path, head = paths[0]
     assert path == "/openai/deployments/stub/chat/completions?api-version=2024-10-21"
-    assert key == "azure-key-of-the-test"
+    assert head["api-key"] == "azure-key-of-the-test"
     assert len(written(data)) == 3
 
 
 def _noting(parse, paths):
     def parse_request(self):
         found = parse(self)
-        paths.append((self.path, self.headers["api-key"]))
+        paths.append((self.path, self.headers))
         return found
 
     return parse_request

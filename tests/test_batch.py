@@ -22,9 +22,8 @@ def data(tmp_path, monkeypatch):
 
 
 def flags(data, server, **more):
-    return config(
-        data, base_url=server.url, batch_api=True, **{"batch_poll_seconds": 0.001, **more}
-    )
+    more = {"base_url": server.url, "batch_poll_seconds": 0.001, **more}
+    return config(data, batch_api=True, **more)
 
 
 def test_a_batch_gives_what_single_requests_give(data):
@@ -148,6 +147,46 @@ def test_a_batch_that_could_cost_too_much_is_not_submitted(data):
             annotate_file(flags(data, server, max_cost=99.0, **more))
         assert not server.calls["POST", "files"]
         annotate_file(flags(data, server, max_cost=100.0, **more))
+
+
+@pytest.mark.parametrize(
+    ("azure", "endpoint"), [(False, "/v1/chat/completions"), (True, "/chat/completions")]
+)
+def test_the_endpoint_has_the_provider_s_name(data, monkeypatch, azure, endpoint):
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", KEY)
+    with serve_batches(good) as server:
+        address = server.url.removesuffix("/v1") if azure else server.url
+        version = "2024-10-21" if azure else ""
+        annotate_file(flags(data, server, api_version=version, base_url=address))
+        assert server.batches["batch-0"]["endpoint"] == endpoint
+        sent = [json.loads(line) for line in server.files["file-0"].splitlines()]
+        assert {row["url"] for row in sent} == {endpoint}
+        assert [path for path in server.paths if "/deployments/" in path] == []
+    assert len(written(data)) == 4
+
+
+def test_the_key_is_in_no_file_and_no_output(data, capfd):
+    def told(prompt, body):
+        if "Post 1" in prompt:
+            return 400, {"message": f"refused for {KEY}"}
+        return 200, f"Your key is {KEY}." if "Post 2" in prompt else GOOD_REPLY
+
+    with serve_batches(told) as server:
+        with pytest.raises(UserError, match="still to come"):
+            annotate_file(flags(data, server, batch_poll_seconds=0))
+        folder = data.parent / "out"
+        texts = [path.read_text() for path in folder.iterdir()]
+        annotate_file(flags(data, server))
+        texts += [path.read_text() for path in folder.iterdir()]
+        server.ending = "failed"
+        server.refusal = f"the key {KEY} has no batches"
+        with pytest.raises(UserError, match=r"the key \*\*\* has no batches") as caught:
+            annotate_file(flags(data, server, retry_failed=True))
+    texts += [path.read_text() for path in folder.iterdir()]
+    said = capfd.readouterr()
+    # journal and batch; journal, failures, data and figures; the same four
+    assert len(texts) == 2 + 4 + 4
+    assert not any(KEY[:12] in text for text in [*texts, said.out, said.err, str(caught.value)])
 
 
 def test_long_lists_become_several_files(data, monkeypatch):

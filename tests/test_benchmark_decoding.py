@@ -42,7 +42,7 @@ def test_figures_and_table_of_a_small_model(command, tmp_path):
     assert (
         dict(zip(header, cells, strict=True)).items()
         >= {
-            "model": "tiny",
+            "model": f"{tmp_path.name}/tiny",
             "replies": "5",
             "full batches": "2",
             "time ratio": f"{found['time_ratio']:.3f}",

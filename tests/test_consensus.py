@@ -49,8 +49,10 @@ def test_half_is_no_majority_and_another_label_is_another_span():
 def test_a_span_of_the_group_is_kept_once_and_quotes_not_found_go_by_their_text():
     lost = Span("zebra", "poor", match="unmatched")
     samples = [sample("a", span(0, 5), span(0, 4), lost), sample("b", span(0, 5), lost)]
-    answer, _ = find_consensus(samples, RESPONSE, TASK)
+    answer, agreement = find_consensus(samples, RESPONSE, TASK)
     assert answer.spans == (span(0, 5), lost)
+    # both mark "aa bb" and quote the zebra, the first one more: 2 * 2 / (3 + 2)
+    assert agreement.figures()["span_agreement"] == pytest.approx(4 / 5, abs=1e-12)
 
 
 def test_unreadable_samples_do_not_vote_and_half_of_them_are_a_failure():

@@ -23,7 +23,8 @@ LEVELS = {
         sandboxed.pytest_cases sandboxed.harness outcomes harness_report unit_tests ppo_math
         ppo_state dispatch ledger""",
     "flags and text": """
-        config config.annotation config.checks config.deepspeed config.evaluation config.launch
+        config config.annotation config.backends config.checks config.deepspeed config.evaluation
+        config.launch
         config.policy config.reward_model config.server config.testing config.training tasks
         tasks.kodcode tasks.slf5k tasks.spec tasks.ultrafeedback locate word_scores replies
         parsing alignment places critique_grammar grammar word_grammar token_table targets
@@ -38,13 +39,18 @@ LEVELS = {
         reward_quality progress summary_quality verdicts report_entries report_data report_pairs
         report_page report_view trends report_compare report before_after gate""",
     "models": """
-        attention pretrained models devices run_folder rollout decoding checkpoint policy
-        training_weights""",
+        attention pretrained models devices run_folder rollout vllm_engine decoding checkpoint
+        policy training_weights samplers""",
     "judges": """
-        chat_errors chat_request resumable chat_client batch_client annotators annotators.clauses
-        annotators.evidence annotators.execution annotators.execution_case
+        chat_errors chat_request resumable chat_client batch_client annotators annotators.answer
+        annotators.answer_evidence annotators.answer_form annotators.answer_key
+        annotators.answer_lists annotators.answer_quotes annotators.answer_signals
+        annotators.answer_text annotators.answer_wording annotators.clauses
+        annotators.contradiction annotators.evidence annotators.execution annotators.execution_case
         annotators.execution_wording annotators.human annotators.lexicon annotators.verdict
-        annotators.openai_server annotators.reference annotators.reward_model
+        annotators.openai_server annotators.reference annotators.reward_prompts
+        annotators.reward_model annotators.reward_server annotators.reward_vllm
+        annotators.reward_backends
         annotators.signals annotators.word_lists annotators.wording""",
     "parts of a stage": """
         annotation_plan scoring update step_log supervised model_metrics solutions
@@ -66,12 +72,15 @@ MAY_BE_HEAVY = {
         "devices",
         "run_folder",
         "rollout",
+        "vllm_engine",
+        "samplers",
         "decoding",
         "checkpoint",
         "policy",
         "training_weights",
     ),
-    *("scoring", "update", "step_log", "supervised", "model_metrics", "annotators.reward_model"),
+    *("scoring", "update", "step_log", "supervised", "model_metrics"),
+    *("annotators.reward_model", "annotators.reward_vllm"),
     "run_checkpoints",
     *("reward_model", "sft", "generate", "trainer"),
 }

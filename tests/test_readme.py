@@ -143,7 +143,7 @@ def test_commands_of_the_table_name_files_and_flags_that_exist():
 
 def test_flags_in_prose_are_flags():
     known = {"all", "fast", "help", "check", "reward_baseline", "batched_gen", "reward_mode"}
-    known |= {"strategy", "answer_max_length", "tensor_parallel_size"}
+    known |= {"strategy", "answer_max_length"}
     for args_type in (*map(load_args, SCRIPTS), *MODULES.values()):
         known |= flag_names(args_type)
     for text in re.findall(r"`([^`\n]*--[^`\n]*)`", PROSE):
@@ -253,6 +253,7 @@ def test_readme_has_the_parts_people_look_for():
         "Quickstart",
         "Installation",
         "Commands",
+        "Several GPUs",
         "What one stage hands to the next",
         "From a quote to an advantage",
         "Your own data",

@@ -1,7 +1,4 @@
-"""A real server with a real model behind it: `transformers serve`, where it can be started.
-
-It needs `pip install "transformers[serving]"`, which this project does not.
-"""
+"""A real server with a real model behind it: `transformers serve`, where it can be started."""
 
 import contextlib
 import json
@@ -23,7 +20,7 @@ from text2grad.schema import UserError
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not is_serve_available(), reason='needs "transformers[serving]"'),
+    pytest.mark.skipif(not is_serve_available(), reason="needs fastapi and uvicorn"),
 ]
 START_SECONDS = 300
 COUNT = 10

@@ -42,7 +42,7 @@ PUBLISHED = {
     "1_merge_lora.py": "base_model lora_model save_dir merge_and_save gpu_ids",
     "2_infer.py": """model_path data_path dataset_path valid_dataset_file output_path output_file
         batch_size max_samples num_samples prompt_max_length max_length max_new_tokens gpu_ids
-        gpu_memory""",
+        gpu_memory tensor_parallel_size""",
     "3_metrics.py": "results_path output_path data_path input_file output_file input output",
     "train_TASK.py": """base_model_name base_model_adapter_model reward_model_name log_with
         learning_rate lr_scheduler_type mini_batch_size batch_size ppo_epochs

@@ -55,16 +55,20 @@ def annotate_file(args: AnnotateConfig) -> None:
         else:
             record = _with_native_keys(record, task, args.fields)
             rows.append(annotated_row(record, answer, answer.spans, task, provenance))
-    _write_failures(output.with_suffix(".failed.jsonl"), failed)
+    failures = output.with_suffix(".failed.jsonl")
+    _write_failures(failures, failed)
+    again = "; --retry_failed true asks again" if annotator.is_costly else ""
     if not rows:
         raise UserError(
             f"--data_path {args.data_path}: none of {len(records)} records could be annotated, the "
-            f"first reason: {failed[0]['reason']} (see {output.with_suffix('.failed.jsonl')})"
+            f"first reason: {failed[0]['reason']} (see {failures}{again})"
         )
     write_rows(output, rows)
     quality = annotation_quality(records, located, task) | agreement
     write_json(output.with_suffix(".qc.json"), {**quality, "provenance": provenance})
     print(f"{quality_table(quality)}\n{len(rows)} annotated records: {output}")
+    if failed:
+        print(f"{len(failed)} without an annotation: {failures}{again}")
     for warning in warnings(quality, output):
         print(f"WARNING: {warning}", file=sys.stderr)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,19 +59,26 @@ def annotation_plan(
     keys = sample_keys(annotator, samples)
     missing = dict(zip(keys, samples, strict=True))
     missing = {key: record for key, record in missing.items() if key not in answered}
-    prompts: Counter[str] = Counter(annotator.prompt(record) for record in missing.values())
-    shown = [
-        f"--- prompt {number} of {len(missing)}\n{prompt}"
-        for number, prompt in enumerate(list(prompts)[:_PROMPTS_SHOWN], 1)
-    ]
-    read = sum(times * estimate_tokens(prompt) for prompt, times in prompts.items())
+    first: list[str] = []
+    read = 0
+    for record in missing.values():  # one prompt at a time: all of them may not fit into memory
+        prompt = annotator.prompt(record)
+        read += estimate_tokens(prompt)
+        if len(first) < _PROMPTS_SHOWN and prompt not in first:
+            first.append(prompt)
+    shown = [f"--- prompt {n} of {len(missing)}\n{prompt}" for n, prompt in enumerate(first, 1)]
     facts = [("records", f"{len(records):,}"), ("samples of each", args.samples_per_record)]
     facts += [("answered already", f"{len(set(keys)) - len(missing):,}")]
     facts += [("to ask", f"{len(missing):,}"), ("input tokens, about", f"{read:,}")]
     table = text_table(
         ("dry run: nothing is sent", ""), facts + _costs(annotator, kept, read, len(missing), args)
     )
-    return "\n\n".join([*shown, table])
+    prices = annotator.client.ledger.prices
+    note = (
+        f"(prices: {prices.path}{', as of ' * bool(prices.as_of)}{prices.as_of}; compare them with "
+        "your provider's page. A reply that cannot be read is asked for once more, on top of this.)"
+    )
+    return "\n\n".join([*shown, f"{table}\n{note}"])
 
 
 def _costs(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import openai
+from tqdm import tqdm
 
 from text2grad.chat_client import Answer, ChatClient, Parse, Question, Replies
 from text2grad.chat_errors import hide_keys
@@ -22,7 +23,7 @@ from text2grad.ledger import Usage
 from text2grad.resumable import Inbox, as_inbox
 from text2grad.schema import Unparseable, UserError
 
-ENDPOINT = "/v1/chat/completions"
+ENDPOINT, AZURE_ENDPOINT = "/v1/chat/completions", "/chat/completions"
 MOST_REQUESTS, MOST_BYTES = 50_000, 150_000_000  # of one file; the provider takes 200 MB
 _ENDED = ("completed", "failed", "expired", "cancelled")
 _TAG = "text2grad"  # key of the metadata by which a batch is found again
@@ -67,6 +68,7 @@ class BatchClient:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.client, self.state = client, state
+        self.endpoint = AZURE_ENDPOINT if client.flags.api_version else ENDPOINT
         self._poll_seconds, self._sleep = poll_seconds, sleep
 
     def ask(
@@ -107,7 +109,7 @@ class BatchClient:
             raise UserError(f"--batch_api: {reason}; what was answered is kept") from error
         finally:
             if client.ledger.all.replies:
-                print(client.ledger.table())
+                tqdm.write(client.ledger.table())
         return replies.in_order()
 
     def _sleep_or_leave(self, asking: _Asking) -> None:
@@ -139,6 +141,7 @@ class _Asking:
         replies: Replies,
     ) -> None:
         self._client, self._state, self._server = owner.client, owner.state, server
+        self._endpoint = owner.endpoint
         self.waiting = waiting
         self._replies = replies
         self._shown: dict[str, str] = {}
@@ -198,7 +201,7 @@ class _Asking:
             file = self._server.files.create(file=upload, purpose="batch")
             found = self._server.batches.create(
                 completion_window="24h",
-                endpoint=ENDPOINT,
+                endpoint=self._endpoint,
                 input_file_id=file.id,
                 metadata={_TAG: batch["tag"]},
             )
@@ -206,8 +209,8 @@ class _Asking:
 
     def _line(self, question: _Question) -> bytes:
         body = self._client.shape.body(question.messages)
-        row = {"custom_id": question.name, "method": "POST", "url": ENDPOINT, "body": body}
-        return json.dumps(row).encode() + b"\n"
+        row = {"custom_id": question.name, "method": "POST", "url": self._endpoint}
+        return json.dumps({**row, "body": body}).encode() + b"\n"
 
     def _collect(self, found: Any, batch: Row) -> None:
         """Take in what an ended batch holds."""
@@ -252,7 +255,7 @@ class _Asking:
         if counts:
             told += f", {counts.completed + counts.failed} of {counts.total} requests"
         if told != self._shown.get(found.id):
-            print(told, file=sys.stderr)
+            tqdm.write(told, file=sys.stderr)
         self._shown[found.id] = told
 
 

@@ -1,4 +1,4 @@
-"""Prompts as token ids: the model's own chat template, special tokens kept out of user data."""
+"""Prompts as text or token ids, never too long, special tokens kept out of user data."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from text2grad.schema import Turn, UserError
 from text2grad.tasks import PromptTemplate
 
 ELLIPSIS = " [...] "
+# what chat templates are written with, for models whose tokenizer is not at hand
+COMMON_SPECIALS = re.compile(
+    r"<\|[^\s<>|]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<[bep]os>"
+)
 
 
 @dataclass(frozen=True)
@@ -21,23 +25,26 @@ class Prompt:
     Attributes:
         ids: token ids, with the template's own special tokens.
         shortened: whether the long slot had to be cut to fit.
+        text: the user turn that they say.
     """
 
-    ids: list[int]
+    ids: Sequence[int]
     shortened: bool = False
+    text: str = ""
 
 
 class PromptTooLong(UserError):
     """A prompt that does not fit even without all that may be cut."""
 
 
-class PromptRenderer:
-    """Fills a prompt template and renders it as one user turn of the model's chat template.
+class TextRenderer:
+    """Fills a prompt template.
 
     Args:
-        tokenizer: must have a chat template.
         template: the wording.
         max_tokens: bound on the rendered prompt.
+        encode: a user turn as the ids of the whole prompt.
+        specials: finds the special tokens that are spelled out in a text, None for none.
         long_slot: the slot that is shortened, in its middle, when the prompt is too long; the
             other slots and the instructions are never cut.
         flag: the flag that set `max_tokens`, for messages.
@@ -45,25 +52,19 @@ class PromptRenderer:
 
     def __init__(
         self,
-        tokenizer: Any,
         template: PromptTemplate,
         max_tokens: int,
+        encode: Callable[[str], Sequence[int]],
+        specials: re.Pattern[str] | None,
         long_slot: str = "prompt",
         flag: str = "--prompt_max_length",
     ) -> None:
-        if not tokenizer.chat_template:
-            raise UserError(
-                f"model {tokenizer.name_or_path}: its tokenizer has no chat template; use an "
-                "instruction-tuned model, give one by --chat_template FILE where the model is "
-                "trained, or put a chat_template.jinja into its folder"
-            )
-        self.tokenizer, self.template = tokenizer, template
-        self.max_tokens, self.long_slot, self.flag = max_tokens, long_slot, flag
-        specials = sorted(map(str, _special_strings(tokenizer)), key=len, reverse=True)
-        self._special = re.compile("|".join(map(re.escape, specials))) if specials else None
+        self.template, self.max_tokens = template, max_tokens
+        self.long_slot, self.flag = long_slot, flag
+        self._encode_turn, self._special = encode, specials
 
     def render(self, origin: str = "", turns: Sequence[Turn] = (), **slots: str) -> Prompt:
-        """The prompt's ids.
+        """The prompt.
 
         Args:
             origin: names the record in messages.
@@ -75,21 +76,19 @@ class PromptRenderer:
             PromptTooLong: the prompt is too long even without its long slot.
         """
         safe = {name: self.defuse(text) for name, text in slots.items()}
-        ids = self._encode(safe)
-        if len(ids) <= self.max_tokens:
-            return Prompt(ids)
+        made = self._made(safe)
+        if len(made.ids) <= self.max_tokens:
+            return made
         for fewer in without_oldest(turns):
             safe[self.long_slot] = f"{ELLIPSIS.strip()}\n\n{self.defuse(conversation_text(fewer))}"
-            ids = self._encode(safe)
-            if len(ids) <= self.max_tokens:
-                return Prompt(ids, shortened=True)
-        return Prompt(self._shorten(safe, origin), shortened=True)
+            made = self._made(safe, shortened=True)
+            if len(made.ids) <= self.max_tokens:
+                return made
+        text = self.cut(safe[self.long_slot], lambda text: self._with(safe, text).ids, origin)
+        return self._with(safe, text)
 
-    def _shorten(self, slots: Mapping[str, str], origin: str) -> list[int]:
-        def encode(text: str) -> list[int]:
-            return self._encode({**slots, self.long_slot: text})
-
-        return encode(self.cut(slots[self.long_slot], encode, origin))
+    def _with(self, slots: Mapping[str, str], text: str) -> Prompt:
+        return self._made({**slots, self.long_slot: text}, shortened=True)
 
     def cut(self, text: str, encode: Callable[[str], Sequence[int]], origin: str) -> str:
         """The text without as much of its middle as makes the prompt too long.
@@ -118,14 +117,50 @@ class PromptRenderer:
             length = len(encode(shown))
         return shown
 
-    def _encode(self, slots: Mapping[str, str]) -> list[int]:
-        return encode_chat(self.tokenizer, self.template.render(**slots))
+    def _made(self, slots: Mapping[str, str], shortened: bool = False) -> Prompt:
+        text = self.template.render(**slots)
+        return Prompt(self._encode_turn(text), shortened, text)
 
     def defuse(self, text: str) -> str:
         """The text with a space inside every spelled-out special token, which ends its power."""
         if self._special is None:
             return text
         return self._special.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
+
+
+class PromptRenderer(TextRenderer):
+    """Fills a prompt template and renders it as one user turn of the model's chat template.
+
+    Args:
+        tokenizer: must have a chat template.
+        template, max_tokens, long_slot, flag: as `TextRenderer` takes them.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        template: PromptTemplate,
+        max_tokens: int,
+        long_slot: str = "prompt",
+        flag: str = "--prompt_max_length",
+    ) -> None:
+        if not tokenizer.chat_template:
+            raise UserError(
+                f"model {tokenizer.name_or_path}: its tokenizer has no chat template; use an "
+                "instruction-tuned model, give one by --chat_template FILE where the model is "
+                "trained, or put a chat_template.jinja into its folder"
+            )
+        self.tokenizer = tokenizer
+        names = sorted(map(str, _special_strings(tokenizer)), key=len, reverse=True)
+        specials = re.compile("|".join(map(re.escape, names))) if names else None
+        super().__init__(
+            template,
+            max_tokens,
+            lambda text: encode_chat(tokenizer, text),
+            specials,
+            long_slot,
+            flag,
+        )
 
 
 def encode_chat(tokenizer: Any, user_text: str) -> list[int]:

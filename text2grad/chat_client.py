@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import openai
+from tqdm import tqdm
 
 from text2grad.chat_errors import Trouble, read_trouble
 from text2grad.chat_request import (
+    AskingRules,
     Message,
     Reply,
     RequestShape,
@@ -35,6 +38,7 @@ _FAILURES = (openai.APIError, asyncio.TimeoutError, json.JSONDecodeError, Unicod
 _FAILURES_IN_A_ROW = 20  # of the server, not of parsing; then the run stops
 _BUSY_RETRIES = 3  # times --max_retries
 _FULL_SECONDS = 0.2  # until money that is set aside for others may be free
+_RULES = AskingRules()
 
 Answer = Any
 """what `parse` makes of a reply, or an `Unparseable`"""
@@ -73,6 +77,7 @@ class ChatClient:
         model_flag: the flag that named it, for messages.
         schema: a `response_format`; servers that do not know it are asked without.
         without_key: what else the user can do who has neither key nor server, for messages.
+        rules: how it asks.
 
     Attributes:
         ledger: tokens and money.
@@ -91,14 +96,16 @@ class ChatClient:
         model_flag: str,
         schema: dict[str, Any] | None = None,
         without_key: str = "",
+        rules: AskingRules = _RULES,
     ) -> None:
-        self.flags, self.model = flags, model
+        self.flags, self.model, self.rules = flags, model, rules
         self.ledger = Ledger(Prices.read(flags.price_file), model, flags.max_cost)
         self.shape = RequestShape(flags, model, schema)
         self.without_key = without_key
-        self.server = f"--base_url {flags.base_url or 'of OpenAI'}"
+        self.server = f"{rules.flag} {flags.base_url or 'of OpenAI'}"
         self._named = f"{model_flag} {model}"
         self.in_a_row, self._failures, self._reached = 0, 0, False
+        self._away_since: float | None = None
 
     def ask(
         self,
@@ -124,8 +131,8 @@ class ChatClient:
         try:
             asyncio.run(self._ask_all(prompts, replies))
         finally:
-            if self.ledger.all.replies:
-                print(self.ledger.table())
+            if self.ledger.all.replies and self.rules.shows_ledger:
+                tqdm.write(self.ledger.table())  # a progress bar is open
         return replies.in_order()
 
     def read_trouble(self, error: Exception) -> Trouble:
@@ -147,7 +154,8 @@ class ChatClient:
 
         async with connection(self.flags, self.without_key) as server:
             asking = _Asking(self, server, replies)
-            await dispatch(all_questions(), asking.attempt, self.flags.concurrency)
+            most = self.flags.concurrency
+            await dispatch(all_questions(), asking.attempt, most, is_open=self._reached)
 
     async def send(self, server: openai.AsyncOpenAI, messages: Sequence[Message]) -> Any:
         """The decoded reply to one request, sent without what the server does not know.
@@ -170,14 +178,34 @@ class ChatClient:
     def note_reply(self) -> None:
         """The server has answered."""
         self.in_a_row, self._failures, self._reached = 0, 0, True
+        self._away_since = None
+
+    def waits_for(self, trouble: Trouble) -> bool:
+        """Whether a failed request is sent again as often as it takes, as the server is away.
+
+        Raises:
+            UserError: it has been for longer than the rules allow.
+        """
+        patience = self.rules.patience_seconds
+        if not (patience and trouble.then == "later" and trouble.away):
+            self._away_since = None
+            return False
+        now = time.monotonic()
+        since = self._away_since = now if self._away_since is None else self._away_since
+        if now - since > patience:
+            raise UserError(
+                f"{self.server}: busy or away for more than {patience:g} seconds, the last: "
+                f"{trouble.reason}{self.rules.kept}"
+            )
+        return True
 
     def give_up(self, reason: str) -> Unparseable:
         """A request that failed for good, as a value, or an error where going on is pointless."""
         self._failures += 1
         if self._failures >= _FAILURES_IN_A_ROW:
             raise UserError(
-                f"--base_url: {_FAILURES_IN_A_ROW} requests in a row failed, the last: {reason}; "
-                "what was answered is kept"
+                f"{self.rules.flag}: {_FAILURES_IN_A_ROW} requests in a row failed, the last: "
+                f"{reason}{self.rules.kept}"
             )
         return Unparseable(reason)
 
@@ -211,7 +239,8 @@ class Replies:
         reply = read_reply(body, messages, self._client.model, batch)
         self._client.ledger.add(reply.usage)
         answer = parse_message(reply, self._parse)
-        if isinstance(answer, Unparseable) and question.unreadable is None:
+        again = self._client.rules.asks_again and question.unreadable is None
+        if isinstance(answer, Unparseable) and again:
             self.inbox.unreadable(question.place, answer, reply.usage)
             question.unreadable = answer
             return False
@@ -253,13 +282,13 @@ class _Asking:
     def _failed(self, question: _Question, trouble: Trouble) -> Later | None:
         client = self._client
         if trouble.then == "stop":
-            raise UserError(f"{trouble.reason}; what was answered is kept")
+            raise UserError(f"{trouble.reason}{client.rules.kept}")
         client.in_a_row += 1
         question.refusals += trouble.busy
         question.failures += not trouble.busy
         retries = client.flags.max_retries
         left = question.refusals <= _BUSY_RETRIES * retries and question.failures <= retries
-        if trouble.then == "later" and left:
+        if client.waits_for(trouble) or (trouble.then == "later" and left):
             # where others are answered meanwhile, the server is well and longer waits help nobody
             times = min(question.refusals + question.failures, client.in_a_row)
             wait = backoff_seconds(times, random.random, trouble.retry_after)

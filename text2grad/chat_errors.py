@@ -20,6 +20,7 @@ LONGEST_RETRY_AFTER = 600.0  # seconds; a server that asks for more is out for t
 _SHORTEST_SECRET = 12  # placeholders such as EMPTY are shorter, and may stand in a reply
 _NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
 _BUSY = (429, 503, 529)
+_AWAY = (*_BUSY, 502, 504)  # the last two from what stands before a server that is down
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,14 @@ class Trouble:
             this one cannot.
         busy: the server has too much to do.
         retry_after: seconds that the server asks for, None if it does not say.
+        away: no server, or one that takes nothing now; it says nothing about the request.
     """
 
     reason: str
     then: Literal["stop", "later", "never"]
     busy: bool = False
     retry_after: float | None = None
+    away: bool = False
 
 
 def read_trouble(error: Exception, server: str, model: str, reached: bool) -> Trouble:
@@ -59,7 +62,7 @@ def read_trouble(error: Exception, server: str, model: str, reached: bool) -> Tr
         if type(cause).__name__ == "ConnectError" and not reached:
             return Trouble(hide_keys(f"{server}: no server answers there ({cause})"), "stop")
         said = f"{type(cause).__name__} {cause}".strip().split("\n")[0]
-        return Trouble(hide_keys(f"connection lost: {said}"), "later")
+        return Trouble(hide_keys(f"connection lost: {said}"), "later", away=True)
     if isinstance(error, openai.APIError):
         return Trouble(_describe(error), "later")
     return Trouble("the server's reply is not JSON", "later")
@@ -122,7 +125,8 @@ def _read_status(error: openai.APIStatusError, server: str, model: str) -> Troub
     if advice in ("true", "false"):
         again = advice == "true"
     busy = status in _BUSY or wait is not None
-    return Trouble(said, "later" if again else "never", again and busy, wait)
+    then, away = "later" if again else "never", again and status in _AWAY
+    return Trouble(said, then, again and busy, wait, away)
 
 
 def _describe(error: openai.APIError) -> str:

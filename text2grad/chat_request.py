@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import openai
+from tqdm import tqdm
 
 from text2grad.chat_errors import KEY_VARIABLES, hide_keys, read_key
 from text2grad.ledger import Usage, estimate_tokens
@@ -36,6 +37,26 @@ class ServerFlags(Protocol):
     max_retries: int
     max_cost: float
     price_file: str
+
+
+@dataclass(frozen=True)
+class AskingRules:
+    """How a client asks, where its callers differ.
+
+    Attributes:
+        flag: the flag that names the server, for messages.
+        kept: what a message that stops the run says of the answers so far.
+        asks_again: a reply that cannot be read is asked for once more.
+        patience_seconds: how long the server may be busy or away; 0 counts its failures instead, as
+            those of the requests.
+        shows_ledger: print the ledger at the end of each `ChatClient.ask`.
+    """
+
+    flag: str = "--base_url"
+    kept: str = "; what was answered is kept"
+    asks_again: bool = True
+    patience_seconds: float = 0.0
+    shows_ledger: bool = True
 
 
 @dataclass(frozen=True)
@@ -98,7 +119,7 @@ class RequestShape:
         for name in ("temperature", "top_p"):
             if name in sent and name in said:
                 if self._settings.pop(name, None) is not None:
-                    print(
+                    tqdm.write(
                         f"WARNING: the server does not take --{name} for this model; it samples "
                         "with its own",
                         file=sys.stderr,

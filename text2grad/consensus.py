@@ -130,6 +130,11 @@ def _alike(a: Span, b: Span) -> float:
     return span_iou(a, b)
 
 
+def _unplaced(feedback: Feedback) -> Counter[tuple[str, str]]:
+    """Label and text of the spans that are not in the response."""
+    return Counter((span.label, span.text) for span in feedback.spans if span.start is None)
+
+
 def _agreement(
     readable: Sequence[Feedback], labelled: Sequence[Sequence[str]], task: TaskSpec
 ) -> Agreement:
@@ -146,7 +151,7 @@ def _agreement(
     for one, other in combinations(readable, 2):
         spans += len(one.spans) + len(other.spans)
         found = (match_spans(one.spans, other.spans, label.name).hits for label in task.labels)
-        hits += 2 * sum(found)
+        hits += 2 * (sum(found) + (_unplaced(one) & _unplaced(other)).total())
     return replace(
         counts, words=len(labelled[0]), alike=alike, hits=hits, spans=spans, labels=labels
     )

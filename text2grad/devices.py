@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import Accelerator, DeepSpeedPlugin
 from accelerate.state import AcceleratorState, PartialState
+from transformers.integrations import unset_hf_deepspeed_config
 
 from text2grad.config.deepspeed import check_launcher, read_deepspeed
 from text2grad.config.launch import resolved_flags
@@ -43,11 +44,14 @@ def start_accelerator(args: PolicyConfig) -> Accelerator:
         more = {"log_with": args.log_with, "project_dir": args.output_dir}
     if args.deepspeed:
         config = read_deepspeed(args, int(os.environ.get("WORLD_SIZE", "1")))
-        _be_launched()
-        # the policy is loaded whole, and cut afterwards: nothing of transformers may cut it before
+        _prepare_deepspeed()
         more["deepspeed_plugin"] = DeepSpeedPlugin(hf_ds_config=config, zero3_init_flag=False)
+        more["gradient_accumulation_steps"] = args.gradient_accumulation_steps
     accelerator = Accelerator(mixed_precision="no", **more)
     count_processes()
+    # accelerate told transformers of ZeRO-3 all the same, which then would cut the policy before it
+    # is complete, and the reward model, which is no part of it
+    unset_hf_deepspeed_config()
     update = args.mini_batch_size * args.gradient_accumulation_steps
     processes = accelerator.num_processes
     if args.batch_size % (update * processes):
@@ -76,8 +80,13 @@ def count_processes() -> None:
             state["backend"] = torch.distributed.get_backend()
 
 
-def _be_launched() -> None:
-    """One process without a launcher is a launch of one, which DeepSpeed expects."""
+def _prepare_deepspeed() -> None:
+    """Let DeepSpeed start without a compiler on CPUs, and without a launcher for one process."""
+    import deepspeed
+
+    # It would compile its shared-memory messages at the first start; a start that is killed
+    # meanwhile leaves a lock on which all later ones wait without end. gloo does without.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     if "LOCAL_RANK" in os.environ:
         return
     with socket.socket() as free:

@@ -54,13 +54,17 @@ class Pace:
     One until the first is back: a wrong key or model costs one request. Then all, as long as at
     most a quarter of the outcomes in a window says that the server is busy; else half of them, and
     from there an eighth more per window.
+
+    Args:
+        most: at most so many.
+        is_open: a first one is back already.
     """
 
-    def __init__(self, most: int) -> None:
-        self.limit = 1
+    def __init__(self, most: int, is_open: bool = False) -> None:
+        self.limit = most if is_open else 1
         self._most = most
         self._seen = self._busy = 0
-        self._is_open = False
+        self._is_open = is_open
 
     def note(self, busy: bool) -> None:
         """Count one outcome."""
@@ -78,7 +82,10 @@ class Pace:
 
 
 async def dispatch(
-    jobs: Iterable[Job], attempt: Callable[[Job], Awaitable[Later | None]], concurrency: int
+    jobs: Iterable[Job],
+    attempt: Callable[[Job], Awaitable[Later | None]],
+    concurrency: int,
+    is_open: bool = False,
 ) -> None:
     """Attempt every job until it is done, at most `concurrency` at a time.
 
@@ -89,22 +96,27 @@ async def dispatch(
         jobs: may be made lazily.
         attempt: sends one; None when it is done.
         concurrency: attempts under way at once.
+        is_open: do not wait for the first attempt before the others start.
 
     Raises:
         Exception: the first that an attempt raised. Nothing new is started then, but the attempts
             under way are finished: their replies have been paid for.
     """
-    await _Dispatch(iter(jobs), attempt, concurrency).run()
+    await _Dispatch(iter(jobs), attempt, concurrency, is_open).run()
 
 
 class _Dispatch:
     """The state of one `dispatch`."""
 
     def __init__(
-        self, fresh: Iterator[Job], attempt: Callable[[Job], Awaitable[Later | None]], most: int
+        self,
+        fresh: Iterator[Job],
+        attempt: Callable[[Job], Awaitable[Later | None]],
+        most: int,
+        is_open: bool,
     ) -> None:
         self._fresh, self._attempt, self._most = fresh, attempt, most
-        self._pace = Pace(most)
+        self._pace = Pace(most, is_open)
         self._waiting: list[tuple[float, int, Job]] = []
         self._running: dict[asyncio.Task, Job] = {}
         self._sent = 0

@@ -54,8 +54,9 @@ def pass_gate(args: PolicyConfig, reward_model: Mapping[str, str], show: bool) -
 
     Args:
         args: `reward_model_metrics` ("" for no gate) and `require_rm_gate`.
-        reward_model: "reward_model", its name, and "reward_model_sha256", among what `critic_facts`
-            tells; without a hash, as another kind of critic, there is no gate.
+        reward_model: "reward_model", its name, "reward_model_sha256" and, where it is behind one,
+            "reward_base_url", its server, among what `critic_facts` tells; without a hash, as
+            another kind of critic, there is no gate.
         show: whether to print the lines.
 
     Returns:
@@ -68,11 +69,12 @@ def pass_gate(args: PolicyConfig, reward_model: Mapping[str, str], show: bool) -
     if not args.reward_model_metrics or "reward_model_sha256" not in reward_model:
         return []
     path = Path(args.reward_model_metrics)
-    checks = [_unmeasured(path, args.reward_model_name)]
+    server = reward_model.get("reward_base_url", "")
+    checks = [_unmeasured(path, args.reward_model_name, server)]
     if path.exists():
         metrics = read_object(path, "--reward_model_metrics")
         name, weights = reward_model["reward_model"], reward_model["reward_model_sha256"]
-        checks = reward_model_checks(metrics, path, name, weights)
+        checks = reward_model_checks(metrics, path, name, weights, server)
     lines = [str(check) for check in checks]
     if show:
         print("\n".join(["reward model:", *lines]))
@@ -86,7 +88,7 @@ def pass_gate(args: PolicyConfig, reward_model: Mapping[str, str], show: bool) -
 
 
 def reward_model_checks(
-    metrics: Metrics, path: Path, reward_model: str, reward_model_sha256: str
+    metrics: Metrics, path: Path, reward_model: str, reward_model_sha256: str, server: str = ""
 ) -> list[Check]:
     """All checks of what `3_metrics.py` wrote to `path`.
 
@@ -96,7 +98,7 @@ def reward_model_checks(
     check_reward_report(metrics, f"--reward_model_metrics {path}")
     decoding = metrics.get("decoding") or {}
     return [
-        _identity(decoding, reward_model, reward_model_sha256),
+        _identity(decoding, reward_model, reward_model_sha256, server),
         _responses(metrics["responses"]),
         *_reply_checks(metrics, decoding),
         *_overruled(decoding),
@@ -105,12 +107,15 @@ def reward_model_checks(
     ]
 
 
-def _unmeasured(path: Path, reward_model: str) -> Check:
+def _unmeasured(path: Path, reward_model: str, server: str) -> Check:
     finding = f"no --reward_model_metrics {path}"
-    return Check("WARN", "measured", finding, _how_to_measure(reward_model, path.resolve()))
+    advice = _how_to_measure(reward_model, server, path.resolve())
+    return Check("WARN", "measured", finding, advice)
 
 
-def _how_to_measure(reward_model: str, output: Path | None = None) -> str:
+def _how_to_measure(reward_model: str, server: str, output: Path | None = None) -> str:
+    if server:
+        reward_model = f"{reward_model} --backend server --base_url {server}"
     model = Path(reward_model).resolve() if Path(reward_model).exists() else reward_model
     to = f" --output_file {output}" if output else ""
     return (
@@ -119,17 +124,17 @@ def _how_to_measure(reward_model: str, output: Path | None = None) -> str:
     )
 
 
-def _identity(decoding: Metrics, name: str, sha256: str) -> Check:
+def _identity(decoding: Metrics, name: str, sha256: str, server: str) -> Check:
     measured, measured_sha = decoding.get("reward_model"), decoding.get("reward_model_sha256")
     if not measured:
         finding = "the metrics do not say whose they are"
-        return Check("WARN", "same model", finding, _how_to_measure(name))
+        return Check("WARN", "same model", finding, _how_to_measure(name, server))
     # a model that is loaded by a hub's name has no folder to hash
     same = measured_sha == sha256 if measured_sha or sha256 else measured == name
     if same:
         return Check("PASS", "same model", f"the metrics are those of {name}")
     finding = f"the metrics are of other weights ({measured}) than those of {name}"
-    return Check("WARN", "same model", finding, _how_to_measure(name))
+    return Check("WARN", "same model", finding, _how_to_measure(name, server))
 
 
 def _responses(count: int) -> Check:

@@ -77,12 +77,14 @@ class Prices:
         currency: of all of them.
         batch_factor: share of the price that the batch endpoint takes.
         path: the file, for messages.
+        as_of: when they were looked up, "" if the file does not say.
     """
 
     models: Mapping[str, Price]
     currency: str
     batch_factor: float
     path: str
+    as_of: str = ""
 
     @classmethod
     def read(cls, path: str = "") -> Prices:
@@ -102,7 +104,8 @@ class Prices:
                 )
                 for name, row in table["models"].items()
             }
-            return cls(models, str(table["currency"]), float(table["batch_factor"]), path)
+            factor, as_of = float(table["batch_factor"]), str(table.get("as_of", ""))
+            return cls(models, str(table["currency"]), factor, path, as_of)
         except json.JSONDecodeError as error:
             raise UserError(f"--price_file {path}: line {error.lineno} is not JSON") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -239,7 +242,9 @@ class Ledger:
         ]
         notes = []
         if self.all.unpriced:
-            notes.append(f"{self.all.unpriced:,} replies of a model without a price")
+            notes.append(
+                f"{self.all.unpriced:,} replies of a model without a price in --price_file"
+            )
         if self.all.estimated:
             notes.append(f"{self.all.estimated:,} replies whose tokens the server did not count")
         return "\n".join([text_table(heads, rows), *(f"({note})" for note in notes)])

@@ -22,6 +22,7 @@ from text2grad.attention import attention_setting, use_grouped_attention
 from text2grad.files import check_writable
 from text2grad.pretrained import (
     base_of,
+    end_ids,
     is_adapter,
     lacks_tokenizer,
     load_tokenizer,
@@ -105,11 +106,7 @@ def load_for_inference(name: str, dtype: str, flag: str, memory: str = "") -> nn
 
 def eos_ids(model: nn.Module, tokenizer: Any) -> list[int]:
     """All ids that end a response: the tokenizer's and those of the model's configurations."""
-    ids = [tokenizer.eos_token_id]
-    for config in (model.config.get_text_config(), model.generation_config):
-        ends = getattr(config, "eos_token_id", None)
-        ids += ends if isinstance(ends, list) else [ends]
-    return list(dict.fromkeys(i for i in ids if i is not None))
+    return end_ids(tokenizer, model.config.get_text_config(), model.generation_config)
 
 
 def add_lora(model: nn.Module, args: LoraFlags, dropout: float, flag: str) -> PeftModel:
@@ -290,6 +287,7 @@ def quiet_libraries() -> None:
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
     logging.getLogger("accelerate").setLevel(logging.ERROR)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 from text2grad.files import read_text
 from text2grad.missing import advice
@@ -44,6 +44,31 @@ def load_tokenizer(name: str, flag: str, chat_template: str = "") -> Any:
         tokenizer.chat_template = read_text(chat_template, "--chat_template")
     tokenizer.padding_side = "left"
     return tokenizer
+
+
+def end_ids(tokenizer: Any, *configs: Any) -> list[int]:
+    """All ids that end a response: the tokenizer's and those of the model's configurations."""
+    ids = [tokenizer.eos_token_id]
+    for config in configs:
+        ends = getattr(config, "eos_token_id", None)
+        ids += ends if isinstance(ends, list) else [ends]
+    return list(dict.fromkeys(i for i in ids if i is not None))
+
+
+def ends_of(name: str, tokenizer: Any, flag: str) -> list[int]:
+    """`end_ids` of a model whose weights are not loaded here.
+
+    Raises:
+        UserError: there is no model at `name`, which `flag` gave.
+    """
+    try:
+        config = AutoConfig.from_pretrained(name).get_text_config()
+    except (OSError, ValueError) as error:
+        raise UserError(not_loadable(flag, name, error)) from error
+    try:
+        return end_ids(tokenizer, config, GenerationConfig.from_pretrained(name))
+    except OSError:  # not every model has such a file
+        return end_ids(tokenizer, config)
 
 
 def is_adapter(name: str) -> bool:

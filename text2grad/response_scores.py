@@ -38,7 +38,7 @@ def with_scores(
 ) -> tuple[list[Record], dict[str, Any]]:
     """The records with "scores" (and "likelihood") in their fields, and the models that gave them.
 
-    `support_score` compares with post and human summary and trains nothing. Where the records have
+    `support_score` compares with prompt and reference and trains nothing. Where the records have
     tests: `solved`, and `checks_passed`, the share of the assertions that held; `progress.KEY` in
     their fields then says how each run ended and where its fault lies. Where the flags
     name the models: `bertscore_f1`; `reward_model_score`, the net score under the reward model's
@@ -91,7 +91,10 @@ def _own_scores(record: Record, task: TaskSpec) -> dict[str, float]:
     """What comparing texts says; it says nothing of code."""
     if task.scope == "code":
         return {}
-    return {"support_score": support_score(record.prompt, record.reference, record.response)}
+    if task.evidence == "answer" and not record.reference:
+        return {}
+    texts = record.prompt, record.reference, record.response
+    return {"support_score": support_score(*texts, task.evidence)}
 
 
 def _add_bert_scores(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from text2grad.alignment import locate_spans
-from text2grad.annotators.reward_model import RewardModelAnnotator
+from text2grad.annotators.reward_backends import RewardJudge, build_reward_judge
 from text2grad.chat import PromptRenderer
 from text2grad.code_blocks import judged_code
 from text2grad.files import check_writable, sha256_file, write_json, write_rows
@@ -186,22 +186,7 @@ def infer_reward_model(args: RewardInferConfig) -> None:
     if 0 < args.max_samples < len(records):
         records = random.Random(args.seed).sample(records, args.max_samples)
     check_writable(Path(args.output_path).parent, "--output_path")
-    annotator = RewardModelAnnotator(
-        args.model_path,
-        task,
-        dtype=args.dtype,
-        constrained=args.constrained_decoding,
-        batch_size=args.batch_size,
-        prompt_max_tokens=args.prompt_max_length,
-        max_new_tokens=args.max_new_tokens,
-        max_tokens=args.max_length,
-        temperature=args.temperature,
-        prompt_file=args.prompt_file,
-        chat_template=args.chat_template,
-        target_format=args.target_format,
-        flag="--model_path",
-        memory=args.gpu_memory,
-    )
+    annotator = build_reward_judge(args, task)
     torch.manual_seed(args.seed)
     started = time.perf_counter()
     said = annotator.annotate(records, progress=True)
@@ -218,7 +203,7 @@ def infer_reward_model(args: RewardInferConfig) -> None:
 
 
 def decoding_facts(
-    args: RewardInferConfig, annotator: RewardModelAnnotator, records: Sequence[Record]
+    args: RewardInferConfig, annotator: RewardJudge, records: Sequence[Record]
 ) -> dict[str, Any]:
     """Who wrote the replies of `--output_path`, and how; without it their rates say little.
 
@@ -229,9 +214,10 @@ def decoding_facts(
         "reward_model": args.model_path,
         "reward_model_sha256": weights_sha256(args.model_path),
         "output_sha256": sha256_file(args.output_path),
-        "constrained": args.constrained_decoding,
+        "constrained": annotator.constrained,
+        "backend": args.backend,
     }
-    if not args.constrained_decoding:
+    if not annotator.constrained:
         return facts
     facts |= annotator.rates()
     if args.unconstrained_samples:

@@ -100,6 +100,8 @@ def build_critic(args: PolicyConfig, task: TaskSpec) -> Any:
         from text2grad.annotators import execution_annotator
 
         return execution_annotator(task, args)
+    if args.reward_base_url:
+        return _reward_server(args, task)
     from text2grad.annotators.reward_model import RewardModelAnnotator
 
     return RewardModelAnnotator(
@@ -118,11 +120,38 @@ def build_critic(args: PolicyConfig, task: TaskSpec) -> Any:
     )
 
 
+def _reward_server(args: PolicyConfig, task: TaskSpec) -> Any:
+    from text2grad.annotators.reward_server import RewardServer, ServerPlace
+    from text2grad.config import ServerConfig
+
+    flags = ServerConfig(max_tokens=args.reward_max_new_tokens, **args.reward_server())
+    place = ServerPlace(
+        args.reward_model_name,
+        flags,
+        args.reward_patience_seconds,
+        "--reward_model_name",
+        "--reward_base_url",
+        "--reward_prompt_max_length",
+        "--reward_target_format",
+        "; --resume_from_checkpoint auto goes on from the last checkpoint",
+    )
+    return RewardServer(
+        task,
+        place,
+        prompt_max_tokens=args.reward_prompt_max_length,
+        prompt_file=args.reward_prompt_file,
+        target_format=args.reward_target_format,
+        json_schema=args.constrained_decoding,
+    )
+
+
 def critic_facts(args: PolicyConfig) -> dict[str, str]:
-    """Who judges, in which format, and the hash of its weights, for the run's record."""
+    """Who judges, where, in which format, and the hash of its weights, for the run's record."""
     if args.feedback_source != "reward_model":
         return {"reward_model": f"the {args.feedback_source} annotator, directly"}
     name, wanted = args.reward_model_name, args.reward_target_format
     found = resolve_format(name, "--reward_model_name", wanted, "--reward_target_format")
     facts = {"reward_model": name, "reward_model_sha256": weights_sha256(name)}
+    if args.reward_base_url:
+        facts["reward_base_url"] = args.reward_base_url
     return facts | {"reward_target_format": found.name}

@@ -23,12 +23,12 @@ from text2grad.rollout import (
     MicroBatch,
     Sampling,
     TokenStats,
-    sample_responses,
     score_tokens_of,
     split_micro_batches,
 )
 from text2grad.run_checkpoints import RunCheckpoints
 from text2grad.run_folder import MetricsFile, write_run_config
+from text2grad.samplers import build_sampler
 from text2grad.schema import Record, UserError
 from text2grad.scoring import (
     Judged,
@@ -91,6 +91,7 @@ class Text2GradTrainer:
         self.weights = training_weights(self.accelerator, self.policy, optimizer, norm)
         self.updater = Updater(args, self.weights)
         self.token_bytes = TokenBytes(self.tokenizer)
+        self.sampler = build_sampler(args, self.policy.lm, self.weights)
         self.critic = build_critic(args, self.task)
         kl = AdaptiveKL(args.init_kl_coef, args.kl_target, args.kl_horizon)
         self.kl = kl if args.adap_kl_ctrl else FixedKL(args.init_kl_coef)
@@ -115,6 +116,7 @@ class Text2GradTrainer:
         accelerator, total = self.accelerator, self.total_steps
         torch.manual_seed(self.args.seed + accelerator.process_index)
         resumed, self.step_number = self.checkpoints.resume()
+        self.sampler.sync(self.step_number)
         start_tracker(accelerator, self.args, self.step_number)
         if accelerator.is_main_process:
             data = {"data_file_path": self.args.data_file_path}
@@ -154,6 +156,7 @@ class Text2GradTrainer:
         with clock.phase("update"):
             rate = self.scheduler.get_last_lr()[0]
             losses = self.updater.run(batches, credit, self.step_number)
+            self.sampler.sync(self.step_number)
             self.scheduler.step()
         n_judged = self._sum(credit.mask.any(1).sum())
         # in nats whatever the penalty's estimator, as --kl_target is
@@ -178,7 +181,7 @@ class Text2GradTrainer:
         """Prompt ids, and response ids exactly as they were sampled."""
         prompts = [self.renderer.render_record(r).ids for r in records]
         with self.weights.whole():
-            return prompts, sample_responses(self.policy.lm, prompts, self._sampling())
+            return prompts, self.sampler.sample(prompts, self._sampling())
 
     def critique(self, records: Sequence[Record], responses: list[list[int]]) -> list[Judged]:
         """Ask for feedback on what was sampled, and put its quotes on the sampled tokens."""
@@ -233,8 +236,7 @@ class Text2GradTrainer:
         responses, size = [], max(self.args.batch_size, self.args.reward_batch_size)
         with self.weights.whole():
             for start in range(0, len(prompts), size):
-                part = prompts[start : start + size]
-                responses += sample_responses(self.policy.lm, part, greedy)
+                responses += self.sampler.sample(prompts[start : start + size], greedy)
         judged = self.critique(self.valid_prompts, responses)
         row = {
             "valid_parse_rate": critique_health(judged)["parse_rate"],

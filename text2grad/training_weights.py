@@ -177,7 +177,7 @@ class EngineWeights(TrainingWeights):
     @contextlib.contextmanager
     def loading(self) -> Iterator[None]:
         """See `TrainingWeights.loading`; the optimiser works on copies, which are read anew."""
-        from deepspeed.zero import GatheredParameters
+        from deepspeed.runtime.zero import GatheredParameters
 
         with GatheredParameters(self.parameters, modifier_rank=0, enabled=self.stage == 3):
             yield

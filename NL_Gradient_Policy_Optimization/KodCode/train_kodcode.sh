@@ -79,6 +79,7 @@ run "${LAUNCH[@]}" \
     --unmarked_score "$UNMARKED_SCORE" \
     --save_freq "$SAVE_FREQ" \
     --eval_steps "$EVAL_STEPS" \
+    --deepspeed "$DEEPSPEED" \
     --seed "$SEED" \
     --deepspeed "$DEEPSPEED" \
     "$@"

@@ -75,6 +75,7 @@ run "${LAUNCH[@]}" \
     --output_max_length "$OUTPUT_MAX_LENGTH" \
     --save_freq "$SAVE_FREQ" \
     --eval_steps "$EVAL_STEPS" \
+    --deepspeed "$DEEPSPEED" \
     --seed "$SEED" \
     --deepspeed "$DEEPSPEED" \
     "$@"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from text2grad.annotators.lexicon import Word, read_words, split_sentences
 
 MAX_QUOTE_WORDS = 12  # a clause up to this length is quoted whole
 
-_BREAK = re.compile(r"[,;:—–]|\s-\s")
+_BREAK = re.compile(r"[,;:—–、，；：،؛]|\s-\s")
 _OPENERS = frozenset(lists.OPENERS.split())
 _LOOSE_START = frozenset(lists.LOOSE_START.split())
 _LOOSE_END = frozenset(lists.LOOSE_END.split())
@@ -48,9 +49,10 @@ class Clause:
 def split_clauses(text: str) -> list[Clause]:
     """The clauses of a text, in order; they cover all of its words."""
     words = read_words(text)
+    starts = [word.start for word in words]
     clauses = []
     for number, (start, end) in enumerate(split_sentences(text)):
-        inside = [word for word in words if start <= word.start < end]
+        inside = words[bisect_left(starts, start) : bisect_left(starts, end)]
         is_question = text[start:end].rstrip("\"'”’)").endswith("?")
         pieces = _split(text, inside) if len(inside) > 8 else [inside]
         clauses += [Clause(text, tuple(p), number, is_question) for p in pieces if p]
@@ -89,8 +91,7 @@ def _split(text: str, words: list[Word]) -> list[list[Word]]:
         lower = word.text.lower()
         lists = "," in gap and word.kind != "function" and not lower.endswith(("ing", "ed"))
         opens = (bool(_BREAK.search(gap)) and not lists) or lower in _OPENERS
-        rest = words[place:]
-        if opens and _can_stand(piece) and _can_stand(rest):
+        if opens and _can_stand(piece) and _can_stand(words[place:]):
             pieces.append([])
         pieces[-1].append(word)
     return pieces

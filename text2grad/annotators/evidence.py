@@ -11,24 +11,35 @@ from text2grad.annotators.lexicon import Word
 
 _NEGATION_REACH = 4  # words after "not" that it turns round
 _NUMBER_REACH = 7  # words around a number that may say what is counted
+_LONGEST_STEM = 40  # of which other forms are looked for
 
 
 class WordSet:
     """Words of one place of a text, looked up in any form."""
 
     def __init__(self, words: Sequence[Word]) -> None:
-        self.stems = {word.stem for word in words}
-        self._by_prefix: dict[str, list[str]] = {}
+        self.stems = {word.stem: None for word in words}
+        self._by_prefix: dict[str, str] = {}
         for known in self.stems:
-            self._by_prefix.setdefault(known[:4], []).append(known)
+            for prefix in _telling_prefixes(known):
+                self._by_prefix.setdefault(prefix, known)
 
     def covers(self, word: Word) -> bool:
         """Whether the word is here in some form; numbers must agree exactly."""
+        return self.find(word) is not None
+
+    def find(self, word: Word) -> str | None:
+        """The stem under which the word is here in some form, None if it is not here.
+
+        Two stems are one word in two forms if they begin with the same letters: at least four, and
+        65 % of the longer one.
+        """
         if word.stem in self.stems:
-            return True
-        if word.kind == "number" or len(word.stem) < 4:
-            return False
-        return any(_are_akin(word.stem, known) for known in self._by_prefix.get(word.stem[:4], ()))
+            return word.stem
+        if word.kind == "number":
+            return None
+        found = (self._by_prefix.get(prefix) for prefix in _telling_prefixes(word.stem))
+        return next((known for known in found if known is not None), None)
 
     def count(self, words: Sequence[Word]) -> int:
         """How many of `words` are here."""
@@ -112,10 +123,8 @@ def _sentences(clauses: Sequence[Clause]) -> list[list[Word]]:
     return list(sentences.values())
 
 
-def _are_akin(one: str, other: str) -> bool:
-    shared = 0
-    for a, b in zip(one, other, strict=False):
-        if a != b:
-            break
-        shared += 1
-    return shared >= max(4, math.ceil(0.65 * max(len(one), len(other))))
+def _telling_prefixes(stem: str) -> list[str]:
+    if len(stem) > _LONGEST_STEM:
+        return []
+    shortest = max(4, math.ceil(0.65 * len(stem)))
+    return [stem[:end] for end in range(len(stem), shortest - 1, -1)]

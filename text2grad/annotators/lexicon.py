@@ -8,10 +8,20 @@ from itertools import pairwise
 from typing import Literal
 
 from text2grad.annotators import word_lists as lists
+from text2grad.borders import UNSPACED
 
 Kind = Literal["number", "name", "content", "light", "function"]
 
-_WORD = re.compile(r"\d+(?:[.,:]\d+)*|[^\W\d_]+(?:['’][^\W\d_]+)*")
+# Marks that belong to the letter before them, and whole scripts in which letters carry such marks.
+_MARKS = (
+    "\u0300-\u036f\u0591-\u05bd\u05bf\u05c1-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed"
+    "\u0900-\u0963\u0971-\u0df3\u200c\u200d"
+)
+_LETTERS = rf"(?:[^\W\d_][{_MARKS}]*)"
+_WORD = re.compile(
+    rf"\d+(?:[.,:]\d+)*|{UNSPACED.pattern}|(?:(?!{UNSPACED.pattern}){_LETTERS})+"
+    rf"(?:['’]{_LETTERS}+)*"
+)
 
 _FUNCTION = frozenset(lists.FUNCTION.split())
 _NEGATIVE = frozenset(lists.NEGATIVE.split())
@@ -26,7 +36,9 @@ _IRREGULAR = {
     form: forms.split()[0] for forms in lists.IRREGULAR.split(";") for form in forms.split()[1:]
 }
 _ABBREVIATION = re.compile(r"\b(?:[Mm]rs?|[Mm]s|[Dd]r|[Ss]t|vs|etc|e\.g|i\.e|[A-HJ-Z])$")
-_SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s|$)|\n+")
+_SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s|$)|[。！？｡؟۔।॥]+[」』”’）)]*|\n+")
+_LONGEST_ABBREVIATION = 8
+_HIRAGANA = re.compile("[\u3040-\u309f]")
 
 
 @dataclass(frozen=True)
@@ -88,7 +100,9 @@ def split_sentences(text: str) -> list[tuple[int, int]]:
     ends = [
         match.end()
         for match in _SENTENCE_END.finditer(text)
-        if not _ABBREVIATION.search(text[: match.start()])
+        if not _ABBREVIATION.search(
+            text[max(0, match.start() - _LONGEST_ABBREVIATION) : match.start()]
+        )
     ]
     borders = [0, *ends, len(text)]
     trimmed = (trim(text, start, end) for start, end in pairwise(borders))
@@ -114,6 +128,8 @@ def _read_word(match: re.Match[str], opens_sentence: bool) -> Word:
         return Word(
             text, start, end, str(_NUMBER[lower]), "number" if lower != "one" else "function"
         )
+    if UNSPACED.match(text):
+        return _read_character(match)
     if lower in _FUNCTION:
         return Word(text, start, end, lower, "function")
     lower = lower.removesuffix("'s")
@@ -123,6 +139,15 @@ def _read_word(match: re.Match[str], opens_sentence: bool) -> Word:
     if text[0].isupper() and not opens_sentence:
         return Word(text, start, end, base, "name")
     return Word(text, start, end, base, "content")
+
+
+def _read_character(match: re.Match[str]) -> Word:
+    """A character of a script without spaces, known by itself and the one after it."""
+    text, (start, end) = match.group(), match.span()
+    after = match.string[end : end + 1]
+    pair = text + after if UNSPACED.match(after) else text
+    telling = len(pair) == 2 and not _HIRAGANA.search(pair) and text not in lists.COMMON_CHARACTERS
+    return Word(text, start, end, pair, "content" if telling else "light")
 
 
 def _joins(tens: Word, unit: Word) -> bool:

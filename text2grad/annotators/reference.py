@@ -2,16 +2,19 @@
 
 It finds what neither text supports, what the response has said already, what says nothing, what
 the reference has and the response lacks, and what the response gets right. It knows words, not
-meaning: a wrong claim made of the source's own words mostly escapes it.
+meaning: a wrong claim made of the source's own words mostly escapes it. Where a task's references
+are right answers (`TaskSpec.evidence`), `annotators.answer` judges instead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from text2grad.annotators import Answer, OnAnswer, ignore
 from text2grad.annotators import word_lists as lists
+from text2grad.annotators.answer import answer_score, judge_answer
 from text2grad.annotators.clauses import Clause, cut_phrase, split_clauses
 from text2grad.annotators.evidence import Evidence, WordSet
 from text2grad.annotators.lexicon import read_words
@@ -62,9 +65,8 @@ class ReferenceAnnotator:
     is_costly = False
 
     def __init__(self, task: TaskSpec) -> None:
-        self._good = max(task.labels, key=lambda label: label.score).name
-        self._poor = min(task.labels, key=lambda label: label.score).name
-        self._max_quotes = task.max_quotes
+        self._task = task
+        self._judge = _JUDGES[task.evidence]
 
     def provenance(self) -> dict[str, str]:
         """What the annotated record says about its annotator."""
@@ -78,32 +80,40 @@ class ReferenceAnnotator:
         """One feedback per record, in order."""
         answers: list[Answer] = []
         for place, record in enumerate(records):
-            answers.append(self._judge(record))
+            answers.append(self._judge(record, self._task))
             done(place, answers[-1])
         return answers
 
-    def _judge(self, record: Record) -> Feedback:
-        text = record.response
-        evidence = Evidence(record.prompt, record.reference)
-        judgements = judge_clauses(text, evidence)
-        poor = _take(_join(judgements), self._max_quotes, lambda j: j.is_poor and j.signals.doubt)
-        good = _take(judgements, self._max_quotes, lambda j: j.is_good and j.merit)
-        places = {
-            self._good: [cut_phrase(j.clause) for j in good],
-            self._poor: [cut_phrase(j.clause, j.signals.culprits) for j in poor],
-        }
-        spans = [
-            Span(text[start:end], label, start, end)
-            for label, intervals in places.items()
-            for start, end in intervals
-        ]
-        faults = [
-            Remark(j.signals.fault, text[start:end], _explain(j, judgements, evidence))
-            for j, (start, end) in zip(poor, places[self._poor], strict=True)
-        ]
-        praise = [text[start:end] for start, end in places[self._good]]
-        remarks = Remarks(praise, faults, *_missing(record))
-        return Feedback(write_critique(remarks, text), tuple(spans))
+
+def judge_by_source(record: Record, task: TaskSpec) -> Feedback:
+    """Critique and quotes of the record's response, a text about its prompt."""
+    text = record.response
+    evidence = Evidence(record.prompt, record.reference)
+    judgements = judge_clauses(text, evidence)
+    poor = _take(_join(judgements), task.max_quotes, lambda j: j.is_poor and j.signals.doubt)
+    good = _take(judgements, task.max_quotes, lambda j: j.is_good and j.merit)
+    places = {
+        task.best_label: [cut_phrase(j.clause) for j in good],
+        task.worst_label: [cut_phrase(j.clause, j.signals.culprits) for j in poor],
+    }
+    spans = [
+        Span(text[start:end], label, start, end)
+        for label, intervals in places.items()
+        for start, end in intervals
+    ]
+    faults = [
+        Remark(j.signals.fault, text[start:end], _explain(j, judgements, evidence))
+        for j, (start, end) in zip(poor, places[task.worst_label], strict=True)
+    ]
+    praise = [text[start:end] for start, end in places[task.best_label]]
+    remarks = Remarks(praise, faults, *_missing(record))
+    return Feedback(write_critique(remarks, text), tuple(spans))
+
+
+_JUDGES: dict[str, Callable[[Record, TaskSpec], Answer]] = {
+    "source": judge_by_source,
+    "answer": judge_answer,
+}
 
 
 def judge_clauses(response: str, evidence: Evidence) -> list[Judgement]:
@@ -118,12 +128,19 @@ def judge_clauses(response: str, evidence: Evidence) -> list[Judgement]:
     return judgements
 
 
-def support_score(source: str, reference: str, response: str) -> float:
+def support_score(
+    source: str,
+    reference: str,
+    response: str,
+    evidence: Literal["source", "answer"] = "source",
+) -> float:
     """Share of a response's words in good clauses, less the share in doubtful ones, in [-1, 1].
 
     All clauses count, not only those that would be quoted. For evaluation tables; no model is
     ever trained on it.
     """
+    if evidence == "answer":
+        return answer_score(source, reference, response)
     judgements = judge_clauses(response, Evidence(source, reference))
     words = sum(len(j.clause.words) for j in judgements)
     net = sum(len(j.clause.words) * (j.is_good - j.is_poor) for j in judgements)

@@ -5,48 +5,40 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 
 from tqdm import tqdm
 
 from text2grad.alignment import TokenBytes, locate_spans, response_text
-from text2grad.chat import PromptRenderer, PromptTooLong
-from text2grad.code_blocks import Code, judged_code
+from text2grad.annotators.reward_prompts import ReplyStats, RewardPrompts, reply_room
+from text2grad.chat import PromptRenderer
 from text2grad.critique_grammar import CritiqueGrammar
 from text2grad.decoding import Reply, constrained_generate
 from text2grad.models import check_context, eos_ids, load_for_inference
-from text2grad.parsing import parse_reply
 from text2grad.pretrained import load_tokenizer
 from text2grad.rollout import Sampling, sample_responses
-from text2grad.schema import Feedback, Record, Unparseable, UserError
+from text2grad.schema import Feedback, Record, Unparseable
 from text2grad.target_formats import resolve_format
 from text2grad.tasks import TaskSpec
 from text2grad.token_table import TokenTable
 
-MIN_REPLY = 64  # tokens
 NO_ROOM = "response too long for a reply"
 
 
 @dataclass
-class DecodingStats:
+class DecodingStats(ReplyStats):
     """What the constraint did, summed over replies.
 
     Attributes:
-        replies, tokens: how much was written.
         free: tokens that were chosen, not forced.
         rejected: chosen tokens that were not the model's first choice.
         removed_mass: probability of the choices ranked above the chosen token, summed over `free`.
-        seconds: time spent.
     """
 
-    replies: int = 0
-    tokens: int = 0
     free: int = 0
     rejected: int = 0
     removed_mass: float = 0.0
-    seconds: float = 0.0
-    raw: list[str] = field(default_factory=list)
 
     def rates(self) -> dict[str, float]:
         """Shares of the freely chosen tokens, and speed."""
@@ -54,8 +46,7 @@ class DecodingStats:
         return {
             "rejected_share": self.rejected / free,
             "removed_mass": self.removed_mass / free,
-            "critique_tokens": self.tokens / max(self.replies, 1),
-            "tokens_per_second_critique": self.tokens / max(self.seconds, 1e-9),
+            **super().rates(),
         }
 
 
@@ -104,15 +95,7 @@ class RewardModelAnnotator:
         memory: str = "",
     ) -> None:
         self.task, self.constrained, self.batch_size = task, constrained, batch_size
-        self.max_new_tokens = max_new_tokens
-        if max_tokens:
-            room = max_tokens - prompt_max_tokens
-            self.max_new_tokens = min(max_new_tokens, room)
-            if room < MIN_REPLY:
-                raise UserError(
-                    f"--max_length {max_tokens} leaves {room} tokens for a reply "
-                    f"after {prompt_flag} {prompt_max_tokens}; at least {MIN_REPLY} are needed"
-                )
+        self.max_new_tokens = reply_room(max_new_tokens, max_tokens, prompt_max_tokens, prompt_flag)
         self.temperature, self.budget_flag = temperature, budget_flag
         self.format = resolve_format(model_path, flag, target_format, format_flag)
         self.tokenizer = load_tokenizer(model_path, flag, chat_template)
@@ -120,6 +103,7 @@ class RewardModelAnnotator:
         self.renderer = PromptRenderer(
             self.tokenizer, template, prompt_max_tokens, flag=prompt_flag
         )
+        self._prompts = RewardPrompts(task, self.renderer)
         self.model = load_for_inference(model_path, dtype, flag, memory)
         bounds = f"{prompt_flag} {prompt_max_tokens} {budget_flag} {self.max_new_tokens}"
         check_context(self.model, flag, prompt_max_tokens + self.max_new_tokens, bounds)
@@ -133,47 +117,27 @@ class RewardModelAnnotator:
     ) -> list[Feedback | Unparseable]:
         """One feedback per record, in order; `stats` then tells how they were written."""
         self.stats = DecodingStats(raw=[""] * len(records))
-        judged = [judged_code(record.response, self.task.scope) for record in records]
+        prompts, judged, too_long = self._prompts.show(records)
         out: list[Feedback | Unparseable] = [Unparseable("not judged")] * len(records)
-        prompts, too_long = self._prompts(records, judged)
         for i, error in too_long.items():
             out[i] = Unparseable(str(error))
-        order = sorted(prompts, key=lambda i: (len(prompts[i]), i))
+        order = sorted(prompts, key=lambda i: (len(prompts[i].ids), i))
         started = time.perf_counter()
         with tqdm(total=len(records), desc="judging", unit="reply", disable=not progress) as bar:
             for start in range(0, len(order), self.batch_size):
                 rows = order[start : start + self.batch_size]
-                replies = self._reply([prompts[i] for i in rows], [judged[i].text for i in rows])
+                replies = self._reply(
+                    [prompts[i].ids for i in rows], [judged[i].text for i in rows]
+                )
                 for i, text in zip(rows, replies, strict=True):
                     if text is None:
                         out[i] = Unparseable(NO_ROOM)
                         continue
                     self.stats.raw[i] = text
-                    out[i] = in_response(parse_reply(text, self.task, judged[i].text), judged[i])
+                    out[i] = self._prompts.read(text, judged[i])
                 bar.update(len(rows))
         self.stats.seconds = time.perf_counter() - started
         return out
-
-    def _prompts(
-        self, records: Sequence[Record], judged: Sequence[Code]
-    ) -> tuple[dict[int, list[int]], dict[int, PromptTooLong]]:
-        """Prompts by the place of their record, and why the others have none.
-
-        Raises:
-            PromptTooLong: of the first record, where none fits: then the bound is at fault.
-        """
-        prompts: dict[int, list[int]] = {}
-        too_long: dict[int, PromptTooLong] = {}
-        for place, (record, code) in enumerate(zip(records, judged, strict=True)):
-            # a response without code is shown as it is, and has nothing that can be quoted
-            slots = {"prompt": record.prompt, "response": code.text or record.response}
-            try:
-                prompts[place] = self.renderer.render(record.origin, record.turns, **slots).ids
-            except PromptTooLong as error:
-                too_long[place] = error
-        if too_long and not prompts:
-            raise next(iter(too_long.values()))
-        return prompts, too_long
 
     def unconstrained_rates(self, records: Sequence[Record]) -> dict[str, Any]:
         """Parse and match rates of the same model without the grammar, which hides them."""
@@ -245,16 +209,3 @@ class RewardModelAnnotator:
         self.stats.replies += len(new)
         self.stats.tokens += sum(map(len, new))
         return [response_text(self.token_bytes.pieces(ids)) for ids in new]
-
-
-def in_response(said: Feedback | Unparseable, judged: Code) -> Feedback | Unparseable:
-    """The feedback with places in the response in place of those in what was judged of it."""
-    if isinstance(said, Unparseable):
-        return said
-    spans = []
-    for span in said.spans:
-        if span.start is not None and span.end is not None:
-            start, end = judged.place(span.start, span.end)
-            span = replace(span, start=start, end=end)
-        spans.append(span)
-    return replace(said, spans=tuple(spans))

@@ -214,3 +214,6 @@ zero one two three four five six seven eight nine ten eleven twelve thirteen fou
 sixteen seventeen eighteen nineteen
 """
 TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+
+# Characters of Chinese that say little about what a text is about.
+COMMON_CHARACTERS = "的了是在和与也就都而及或不我你他她它们这那有个为以对到之其被把让吗呢吧"

@@ -111,7 +111,7 @@ class Remarks:
 
 def write_critique(remarks: Remarks, response: str) -> str:
     """One paragraph: what is good, what is wrong and why, what is missing."""
-    choose = _Chooser(response)
+    choose = VariantChooser(response)
     sentences = []
     if remarks.good:
         praise = _GOOD_ONE if len(remarks.good) == 1 else _GOOD_TWO
@@ -130,11 +130,12 @@ def write_critique(remarks: Remarks, response: str) -> str:
     return " ".join(sentence[0].upper() + sentence[1:] for sentence in sentences)
 
 
-class _Chooser:
+class VariantChooser:
     """Takes variants by the bytes of the response's hash."""
 
     def __init__(self, response: str) -> None:
         self._bytes = iter(hashlib.sha256(response.encode("utf-8", "backslashreplace")).digest())
 
     def __call__(self, variants: Sequence[str]) -> str:
+        """The next choice, one of the variants."""
         return variants[next(self._bytes) % len(variants)]

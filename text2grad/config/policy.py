@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from text2grad.config.backends import RolloutBackendConfig
 from text2grad.config.checks import above, at_least, fraction
 from text2grad.config.training import AdapterTrainConfig, AnyFormat, Dtype
 from text2grad.schema import FieldNames, UserError
@@ -36,7 +37,7 @@ class SFTConfig(AdapterTrainConfig):
 
 
 @dataclass(frozen=True)
-class PolicyConfig:
+class PolicyConfig(RolloutBackendConfig):
     """Optimise the policy with PPO on token-level rewards from natural-language feedback."""
 
     task: str = "slf5k"
@@ -47,7 +48,7 @@ class PolicyConfig:
     base_model_adapter_model: str = ""
     """adapter merged into the policy before training, for example that of train_sft.py"""
     reward_model_name: str = "../../NL_Reward_Model/SLF5K/ckpt/llama31-8B-slf5k/final_merge"
-    """reward model: merged, or an adapter"""
+    """reward model: merged, or an adapter; with --reward_base_url its name at that server"""
     reward_model_metrics: str = "../../NL_Reward_Model/SLF5K/Evaluation/reward_model_metrics.json"
     """what 3_metrics.py wrote about the reward model, checked before the first step; "" for none"""
     require_rm_gate: bool = False
@@ -125,7 +126,7 @@ class PolicyConfig:
     """accept settings under which sampled and optimised policy differ"""
     # critique
     constrained_decoding: bool = True
-    """valid JSON and verbatim quotes by construction"""
+    """valid JSON and verbatim quotes by construction; a server is asked for valid JSON alone"""
     reward_batch_size: int = 16
     """responses judged together"""
     reward_prompt_max_length: int = 900
@@ -276,6 +277,7 @@ class PolicyConfig:
                 f"{self.gradient_accumulation_steps}"
             )
         self._check_sampling()
+        self._check_backends(self.feedback_source, self.num_beams)
 
     def _check_sampling(self) -> None:
         off = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from text2grad.config.backends import InferBackendConfig
 from text2grad.config.checks import at_least, fraction
 from text2grad.config.training import AdapterTrainConfig, AnyFormat, Dtype, TargetFormat
 from text2grad.schema import FieldNames, UserError
@@ -89,13 +90,13 @@ class MergeConfig:
 
 
 @dataclass(frozen=True)
-class RewardInferConfig:
+class RewardInferConfig(InferBackendConfig):
     """Let the reward model judge the responses of a file."""
 
     task: str = "slf5k"
     """which task's prompt, keys and labels; or your own, a .py file"""
     model_path: str = "../ckpt/llama31-8B-slf5k/final_merge"
-    """merged reward model, or an adapter"""
+    """merged reward model, or an adapter; with --backend server its name there"""
     data_path: str = "../data/SLF5K/slf5k_test.json"
     """records with a response"""
     output_path: str = "inference_results.json"
@@ -144,7 +145,10 @@ class RewardInferConfig:
         at_least(self, 1, "batch_size", "max_new_tokens")
         at_least(self, -1, "max_samples")
         at_least(self, 0, "temperature", "unconstrained_samples")
-        if self.temperature and self.constrained_decoding:
+        self._check_backend()
+        if self.chat_template and self.backend == "server":
+            raise UserError("--chat_template: the server has its own; drop the flag")
+        if self.temperature and self.constrained_decoding and self.backend == "hf":
             raise UserError(
                 f"--temperature {self.temperature}: constrained decoding is greedy; drop the flag, "
                 "or add --constrained_decoding false"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
-from text2grad.config.checks import above, at_least
+from text2grad.config.checks import above, at_least, server_address
 from text2grad.schema import UserError
 
 
@@ -40,11 +39,6 @@ class ServerConfig:
         at_least(self, 0, "temperature", "max_retries", "max_cost")
         at_least(self, 1, "concurrency", "max_tokens")
         above(self, 0, "timeout_seconds", "top_p")
-        address = urlsplit(self.base_url)
-        if address.username or address.password or address.query:
-            raise UserError(
-                f"--base_url of {address.hostname}: must not hold a key, a password or a query; "
-                "the key is read from OPENAI_API_KEY"
-            )
+        server_address(self, "base_url")
         if self.api_version and not self.base_url:
             raise UserError(f"--api_version {self.api_version}: needs --base_url of the resource")

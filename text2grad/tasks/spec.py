@@ -59,6 +59,9 @@ class TaskSpec:
         max_quotes: quotes per label in the reward model's reply.
         max_quote_chars: characters of one quote.
         max_critique_chars: characters of the critique.
+        evidence: what the annotator `reference` judges by ("source": the prompt is all that a
+            response may say, the reference what matters of it, as for summaries; "answer": the
+            reference is a right answer and the prompt its context).
         judge_criteria: what the pairwise judge grades, as the task's prompt `judge` names it.
         prompt_folder: folder of its prompt files, "" for `prompts/NAME` of this package.
     """
@@ -82,6 +85,7 @@ class TaskSpec:
     max_quotes: int = 2
     max_quote_chars: int = 160
     max_critique_chars: int = 600
+    evidence: Literal["source", "answer"] = "source"
     judge_criteria: tuple[str, ...] = ()
     prompt_folder: str = ""
 
@@ -89,6 +93,16 @@ class TaskSpec:
     def label_scores(self) -> dict[str, float]:
         """Score of each label."""
         return {label.name: label.score for label in self.labels}
+
+    @property
+    def best_label(self) -> str:
+        """The label with the highest score."""
+        return max(self.labels, key=lambda label: label.score).name
+
+    @property
+    def worst_label(self) -> str:
+        """The label with the lowest score."""
+        return min(self.labels, key=lambda label: label.score).name
 
     def prompt_template(
         self, kind: str, path: str = "", flag: str = "--prompt_file"

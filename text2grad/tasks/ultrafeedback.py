@@ -21,5 +21,6 @@ ULTRAFEEDBACK = TaskSpec(
     max_quotes=3,
     max_quote_chars=120,
     max_critique_chars=500,
+    evidence="answer",
     judge_criteria=("accuracy", "relevance", "clarity", "completeness"),
 )
