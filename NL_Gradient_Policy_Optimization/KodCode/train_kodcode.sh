@@ -81,5 +81,4 @@ run "${LAUNCH[@]}" \
     --eval_steps "$EVAL_STEPS" \
     --deepspeed "$DEEPSPEED" \
     --seed "$SEED" \
-    --deepspeed "$DEEPSPEED" \
     "$@"

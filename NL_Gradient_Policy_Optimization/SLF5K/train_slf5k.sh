@@ -77,5 +77,4 @@ run "${LAUNCH[@]}" \
     --eval_steps "$EVAL_STEPS" \
     --deepspeed "$DEEPSPEED" \
     --seed "$SEED" \
-    --deepspeed "$DEEPSPEED" \
     "$@"

@@ -77,6 +77,6 @@ run "${LAUNCH[@]}" \
     --temperature "$TEMPERATURE" \
     --save_freq "$SAVE_FREQ" \
     --eval_steps "$EVAL_STEPS" \
-    --seed "$SEED" \
     --deepspeed "$DEEPSPEED" \
+    --seed "$SEED" \
     "$@"
