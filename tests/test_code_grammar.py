@@ -137,8 +137,8 @@ def test_the_reward_model_judges_and_quotes_the_code_alone(tmp_path):
     annotator = RewardModelAnnotator(str(tmp_path), TASK, dtype="fp32", max_new_tokens=260)
     shown = []
     encode = annotator.renderer.render
-    annotator.renderer.render = lambda origin, **slots: (
-        shown.append(slots["response"]) or encode(origin, **slots)
+    annotator.renderer.render = lambda *args, **slots: (
+        shown.append(slots["response"]) or encode(*args, **slots)
     )
     table = annotator.table
     extra = torch.tensor([0.6 * (b'"' in piece) for piece in table.pieces])
