@@ -56,7 +56,13 @@ CASES = {
     ),
     "no return": (RIGHT.replace("    return best\n", ""), TEST, ["3 of 4 checks", "None"], None),
     "syntax": ("def f(xs):\n    return (xs\n", TEST, ["never closed", "line 2"], ["return (xs"]),
-    "null byte": ("def f(xs):\n    return '\0'\n", TEST, ["null bytes"], ["def f(xs):"]),
+    "null byte": (
+        "def f(xs):\n    return '\0'\n",
+        TEST,
+        ["null bytes", "line 2"],
+        ["return '\0'"],
+    ),
+    "byte order mark": ("\ufeffdef f(xs):\n    return 3\n", TEST, ["line 2"], None),
     "other name": ("def g(xs):\n    return max(xs)\n", TEST, ["`f`", "`g`"], ["def g(xs):"]),
     "not imported": (
         "def g(xs):\n    return max(xs)\n",
@@ -104,7 +110,7 @@ UNTESTED = {
 
 
 def record(name, response, test):
-    return Record(name, "question", response, fields={"test": test})
+    return Record(name, "question", response, test=test)
 
 
 @pytest.fixture(scope="module")

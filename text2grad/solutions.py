@@ -13,7 +13,6 @@ from text2grad.code_blocks import extract_code
 from text2grad.files import check_writable, write_json
 from text2grad.outcomes import TestLog
 from text2grad.pass_at_k import Attempt, pass_report, pass_table
-from text2grad.records import tests_of
 from text2grad.responses import join_problems, read_responses
 from text2grad.sandbox import Limits, find_sandbox
 from text2grad.sandbox_pool import SandboxPool
@@ -34,7 +33,7 @@ def run_responses(records: Sequence[Record], task: TaskSpec, args: TestRunConfig
         UserError: a record has no tests, or there is no sandbox.
     """
     for record in records:
-        if not tests_of(record, task):
+        if not record.test:
             keys = ", ".join(task.test_keys)
             raise UserError(f"{record.origin}: has no tests: expected one of the keys {keys}")
     sandbox = find_sandbox(args.unsafe_local_execution)
@@ -42,7 +41,7 @@ def run_responses(records: Sequence[Record], task: TaskSpec, args: TestRunConfig
     limits = Limits(args.wall_seconds, args.cpu_seconds)
 
     def run(record: Record) -> TestLog:
-        return run_tests(sandbox, code_of(record.response), tests_of(record, task), limits)
+        return run_tests(sandbox, code_of(record.response), record.test, limits)
 
     return list(tqdm(pool.map(run, records), total=len(records), desc="testing", unit="solution"))
 

@@ -30,7 +30,6 @@ from text2grad.files import sha256_text
 from text2grad.localisation.observations import observe
 from text2grad.localisation.search import MOST_CHARS, Localisation, localise
 from text2grad.localisation.syntax import Place, Source
-from text2grad.records import tests_of
 from text2grad.sandbox import Limits, Sandbox
 from text2grad.schema import Feedback, Record, Span, Unparseable
 from text2grad.tasks import TaskSpec
@@ -92,9 +91,7 @@ class ExecutionAnnotator:
         settings = self._settings
         limits = f"{settings.test_seconds}/{settings.localisation_seconds}"
         version = f"execution {VERSION}"
-        return sha256_text(
-            version, record.id, record.response, tests_of(record, self._task), limits
-        )
+        return sha256_text(version, record.id, record.response, record.test, limits)
 
     def annotate(self, records: Sequence[Record], done: OnAnswer = ignore) -> list[Answer]:
         """One answer per record, in order; `done` gets each as it comes.
@@ -117,8 +114,7 @@ class ExecutionAnnotator:
         return answers
 
     def _judge(self, record: Record) -> Answer:
-        test = tests_of(record, self._task)
-        if not test:
+        if not record.test:
             keys = ", ".join(self._task.test_keys)
             return Unparseable(f"the record has no tests (keys: {keys})")
         critique = words.Critique(record.id, self._task.max_critique_chars)
@@ -126,17 +122,17 @@ class ExecutionAnnotator:
         if not code.text.strip():
             words.say_no_code(critique)
             return Feedback(critique.text)
-        unreadable = why_unreadable(test)
+        unreadable = why_unreadable(record.test)
         if unreadable:
             return Unparseable(f"the tests are no valid Python: {unreadable}")
-        log = run_tests(self._sandbox, code.text, test, self._limits())
+        log = run_tests(self._sandbox, code.text, record.test, self._limits())
         missing = [name for name in log.missing_modules if name != "solution"]
         if missing:
             return Unparseable(f"not installed here: {', '.join(missing)}", log.message)
         if log.error_type in _NO_VERDICT:
             return Unparseable(f"{log.error_type.replace('_', ' ')}: {log.message}")
         try:
-            case = Case(record.response, code, test, log, critique)
+            case = Case(record.response, code, record.test, log, critique)
             wrong, improvable = self._find(case)
         except (RecursionError, MemoryError, tokenize.TokenError) as error:
             return Unparseable(f"the code cannot be searched: {type(error).__name__}: {error}")
