@@ -214,9 +214,9 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch):
         tested([{"id": 7, "question": "Q", "solution": GOOD}])
     with pytest.raises(UserError, match='"test" must be a string'):
         tested([{"question": "Q", "solution": GOOD, "test": {"f(1)": 2}}])
-    with pytest.raises(UserError, match="in.json: no record is left to test"):
+    with pytest.raises(UserError, match=r"in\.json: no record is left to test"):
         tested([{"question": "Q", "solution": " ", "test": TEST}])
-    with pytest.raises(UserError, match="prepare_data.py --source human-eval writes these"):
+    with pytest.raises(UserError, match=r"prepare_data\.py --source human-eval writes these"):
         run_test_cases(TestCaseConfig(source="human-eval"))
     with pytest.raises(UserError, match=r"record 1 .*prompt is missing"):
         tested([{"solution": GOOD, "test": TEST}])

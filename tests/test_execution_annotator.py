@@ -9,7 +9,7 @@ from text2grad.annotators.execution import ExecutionAnnotator, ExecutionSettings
 from text2grad.annotators.execution_wording import Critique, clip
 from text2grad.config import AnnotateConfig
 from text2grad.files import read_rows, write_rows
-from text2grad.sandbox import find_sandbox
+from text2grad.sandbox import Limits, find_sandbox
 from text2grad.schema import Feedback, Record, Unparseable
 from text2grad.tasks import get_task
 
@@ -121,7 +121,7 @@ def sandbox():
 @pytest.fixture(scope="module")
 def annotator(sandbox):
     """Without trial edits, so that nothing depends on how fast the machine is."""
-    settings = ExecutionSettings(test_seconds=1.0, localisation_seconds=0.0, workers=2)
+    settings = ExecutionSettings(Limits(3.0, 1), localisation_seconds=0.0, workers=2)
     return ExecutionAnnotator(TASK, sandbox, settings)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from text2grad.annotators import Answer, execution_annotator
 from text2grad.code_blocks import extract_code
 from text2grad.files import check_writable, write_json
 from text2grad.outcomes import TestLog
@@ -21,9 +21,8 @@ from text2grad.tasks import TaskSpec, get_task
 from text2grad.unit_tests import run_tests
 
 if TYPE_CHECKING:
-    from text2grad.annotators import Answer
-    from text2grad.config import PassAtKConfig, PolicyMetricsConfig
-    from text2grad.config.testing import TestRunConfig
+    from text2grad.config import PassAtKConfig
+    from text2grad.config.testing import FaultSearchConfig, TestRunConfig
 
 
 def run_responses(records: Sequence[Record], task: TaskSpec, args: TestRunConfig) -> list[TestLog]:
@@ -47,15 +46,11 @@ def run_responses(records: Sequence[Record], task: TaskSpec, args: TestRunConfig
 
 
 def find_faults(
-    records: Sequence[Record], logs: Sequence[TestLog], task: TaskSpec, args: PolicyMetricsConfig
+    records: Sequence[Record], logs: Sequence[TestLog], task: TaskSpec, args: FaultSearchConfig
 ) -> list[Answer | None]:
     """The critiques of the responses that failed, from their tests; None for the others."""
-    from text2grad.annotators.execution import ExecutionAnnotator, ExecutionSettings
-
     failed = [place for place, log in enumerate(logs) if not log.passed]
-    workers = args.workers or len(os.sched_getaffinity(0))
-    settings = ExecutionSettings(float(args.cpu_seconds), args.localisation_seconds, workers)
-    annotator = ExecutionAnnotator(task, find_sandbox(args.unsafe_local_execution), settings)
+    annotator = execution_annotator(task, args)
     found: list[Answer | None] = [None] * len(records)
     with tqdm(total=len(failed), desc="finding faults", unit="solution") as bar:
         said = annotator.annotate([records[i] for i in failed], lambda *_: bar.update())
