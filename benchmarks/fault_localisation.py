@@ -87,7 +87,7 @@ def traceback_lines(log: TestLog) -> frozenset[int]:
 
 def annotate(annotator: ExecutionAnnotator, number: int, code: str, test: str) -> Feedback:
     """The annotator's feedback on one solution."""
-    [answer] = annotator.annotate([Record(str(number), "", code, fields={"test": test})])
+    [answer] = annotator.annotate([Record(str(number), "", code, test=test)])
     if not isinstance(answer, Feedback):
         raise SystemExit(f"problem {number}: no feedback: {answer.reason}")
     return answer

@@ -1,9 +1,11 @@
-"""What isolation costs: runs per second of a trivial Python command, by tier and workers.
+"""What isolation costs: runs per second of a trivial Python command and a trivial test, by tier.
 
     python benchmarks/sandbox.py [--runs 40] [--repeats 5] [--workers 1 2] [--json]
 
-Of the repeats the median is shown. `cpu ms` is processor time of a run, the interpreter's start
-included; it changes little with the load of the machine, which runs per second do.
+`test` is a solution of two lines against a test file with one assertion, as `test_case.py` runs
+it; tests that import pytest take as much longer as that import does. Of the repeats the median is
+shown. `cpu ms` is processor time of a run, the interpreter's start included; it changes little with
+the load of the machine, which runs per second do.
 """
 
 from __future__ import annotations
@@ -16,12 +18,27 @@ from statistics import median
 from typing import Any
 
 from text2grad.sandbox import Sandbox, working_sandboxes
-from text2grad.sandbox_pool import Job, SandboxPool
+from text2grad.sandbox_pool import SandboxPool
 from text2grad.sandbox_tiers import Local
 from text2grad.tables import text_table
+from text2grad.unit_tests import run_tests
 
-HEADER = ("tier", "workers", "runs/s", "ms a run", "cpu ms")
-JOB = Job({"solution.py": "print(1)\n"}, ["python", "solution.py"])
+HEADER = ("tier", "work", "workers", "runs/s", "ms a run", "cpu ms")
+SOLUTION = "def f(x):\n    return x + 1\n"
+TEST = "from solution import f\n\n\ndef test_f():\n    assert f(1) == 2\n"
+
+
+def run_command(sandbox: Sandbox) -> bool:
+    """Start the interpreter and print; whether that was seen."""
+    return sandbox.run({"solution.py": "print(1)\n"}, ["python", "solution.py"]).stdout == "1\n"
+
+
+def run_test(sandbox: Sandbox) -> bool:
+    """Run a test file with one assertion; whether it passed."""
+    return run_tests(sandbox, SOLUTION, TEST).passed
+
+
+WORK = {"command": run_command, "test": run_test}
 
 
 def cpu_seconds() -> float:
@@ -30,20 +47,26 @@ def cpu_seconds() -> float:
     return used.user + used.system + used.children_user + used.children_system
 
 
-def measure(sandbox: Sandbox, workers: int, runs: int, repeats: int) -> dict[str, Any]:
+def measure(sandbox: Sandbox, work: str, workers: int, runs: int, repeats: int) -> dict[str, Any]:
     """Medians over the repeats."""
     pool = SandboxPool(sandbox, workers)
+
+    def one(_: int) -> float:
+        began = time.perf_counter()
+        if not WORK[work](sandbox):
+            raise SystemExit(f"{sandbox.tier}: a {work} did not do what it should")
+        return time.perf_counter() - began
+
     rates, seconds, cpu = [], [], []
     for _ in range(repeats):
         began, used = time.perf_counter(), cpu_seconds()
-        finished = list(pool.run([JOB] * runs))
+        took = list(pool.map(one, range(runs)))
         rates.append(runs / (time.perf_counter() - began))
         cpu.append((cpu_seconds() - used) / runs)
-        seconds.append(median(run.seconds for run in finished))
-        if any(run.stdout != "1\n" for run in finished):
-            raise SystemExit(f"{sandbox.tier}: a run did not print 1")
+        seconds.append(median(took))
     return {
         "tier": sandbox.tier,
+        "work": work,
         "workers": workers,
         "runs_per_second": median(rates),
         "ms_per_run": 1000 * median(seconds),
@@ -62,8 +85,9 @@ def main() -> None:
     args = parser.parse_args()
     sandboxes = [*working_sandboxes()[0], Sandbox(Local())]
     found = [
-        measure(sandbox, workers, args.runs, args.repeats)
+        measure(sandbox, work, workers, args.runs, args.repeats)
         for sandbox in sandboxes
+        for work in WORK
         for workers in args.workers
     ]
     if args.json:

@@ -209,8 +209,15 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch):
             TestCaseConfig(data_path=path, output_file=str(tmp_path / "o.json"), **flags)
         )
 
-    with pytest.raises(UserError, match=r"record 1 \(id 7\): no tests: expected .*test_code"):
+    said = r"record 1 \(id 7\): the test is missing .*test_code, found .*--fields\.test "
+    with pytest.raises(UserError, match=said):
         tested([{"id": 7, "question": "Q", "solution": GOOD}])
+    with pytest.raises(UserError, match='"test" must be a string'):
+        tested([{"question": "Q", "solution": GOOD, "test": {"f(1)": 2}}])
+    with pytest.raises(UserError, match=r"in\.json: no record is left to test"):
+        tested([{"question": "Q", "solution": " ", "test": TEST}])
+    with pytest.raises(UserError, match=r"prepare_data\.py --source human-eval writes these"):
+        run_test_cases(TestCaseConfig(source="human-eval"))
     with pytest.raises(UserError, match=r"record 1 .*prompt is missing"):
         tested([{"solution": GOOD, "test": TEST}])
     with pytest.raises(UserError, match="--task slf5k: its records have no tests"):
@@ -224,10 +231,12 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch):
 
 
 def test_own_keys(tmp_path):
-    path = write_records(tmp_path / "in.json", [{"task": "Q", "code": GOOD, "test_code": TEST}])
-    fields = FieldNames(prompt="task", response="code")
+    record = {"task": "Q", "code": GOOD, "test_list": f"\ufeff{TEST}"}
+    path = write_records(tmp_path / "in.json", [record])
+    fields = FieldNames(prompt="task", response="code", test="test_list")
     [row] = read_candidates(TestCaseConfig(data_path=path, fields=fields), TASK)
     assert (row["question"], row["solution"], row["test"]) == ("Q", GOOD, TEST)
+    assert "test_list" not in row
 
 
 def test_published_flags():

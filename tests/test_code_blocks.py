@@ -40,6 +40,9 @@ def texts(response):
         ("```text\nout\n```\nand\n~~~\nmore\n~~~", ["out\n", "more\n"]),
         ("Here:\n```python\nx = 1\ny =", ["x = 1\ny ="]),  # cut off before the fence closes
         ("```python\r\nx = 1\r\n```\r\n", ["x = 1\r\n"]),
+        ("\ufeff```python\nx = 1\n```\n```\n\ufeff```", ["x = 1\n"]),
+        ("```\n\ufeffx = 1\n```", ["x = 1\n"]),
+        ("\ufeffx = 1\n", ["x = 1\n"]),
         ("````\n```\nx\n```\n````", ["```\nx\n```\n"]),
         ("~~~py\n```\n~~~", ["```\n"]),
         ('```python\ndef f():\n    """\n    ```\n    """\n    return 1\n```\n', None),

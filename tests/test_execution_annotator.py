@@ -9,7 +9,7 @@ from text2grad.annotators.execution import ExecutionAnnotator, ExecutionSettings
 from text2grad.annotators.execution_wording import Critique, clip
 from text2grad.config import AnnotateConfig
 from text2grad.files import read_rows, write_rows
-from text2grad.sandbox import find_sandbox
+from text2grad.sandbox import Limits, find_sandbox
 from text2grad.schema import Feedback, Record, Unparseable
 from text2grad.tasks import get_task
 
@@ -56,7 +56,13 @@ CASES = {
     ),
     "no return": (RIGHT.replace("    return best\n", ""), TEST, ["3 of 4 checks", "None"], None),
     "syntax": ("def f(xs):\n    return (xs\n", TEST, ["never closed", "line 2"], ["return (xs"]),
-    "null byte": ("def f(xs):\n    return '\0'\n", TEST, ["null bytes"], ["def f(xs):"]),
+    "null byte": (
+        "def f(xs):\n    return '\0'\n",
+        TEST,
+        ["null bytes", "line 2"],
+        ["return '\0'"],
+    ),
+    "byte order mark": ("\ufeffdef f(xs):\n    return 3\n", TEST, ["line 2"], None),
     "other name": ("def g(xs):\n    return max(xs)\n", TEST, ["`f`", "`g`"], ["def g(xs):"]),
     "not imported": (
         "def g(xs):\n    return max(xs)\n",
@@ -104,7 +110,7 @@ UNTESTED = {
 
 
 def record(name, response, test):
-    return Record(name, "question", response, fields={"test": test})
+    return Record(name, "question", response, test=test)
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +121,7 @@ def sandbox():
 @pytest.fixture(scope="module")
 def annotator(sandbox):
     """Without trial edits, so that nothing depends on how fast the machine is."""
-    settings = ExecutionSettings(test_seconds=1.0, localisation_seconds=0.0, workers=2)
+    settings = ExecutionSettings(Limits(3.0, 1), localisation_seconds=0.0, workers=2)
     return ExecutionAnnotator(TASK, sandbox, settings)
 
 

@@ -164,6 +164,11 @@ UNITTEST = "import unittest\nfrom solution import add\n\nclass TestAdd(unittest.
 UNITTEST += "    def test_add(self):\n        self.assertEqual(add(2, 2), 4)\n"
 TWO = "from solution import add\n\ndef test_one():\n    assert add(0, 0) == 0\n\n"
 TWO += "def test_two():\n    assert add(1, 1) == 2\n"
+NUMPY = "import numpy as np\nfrom solution import add\n\ndef test_add():\n"
+NUMPY += "    assert np.allclose(add(1, 2), 3)\n"
+MOCK = "from unittest.mock import ANY\nfrom solution import *\n\ndef test_add():\n"
+MOCK += "    assert add(1, 2) == ANY\n"
+ANY = "from unittest.mock import ANY\ndef add(a, b):\n    return ANY\n"
 NO_TEST = "from solution import *\n"
 SKIP = "def add(a, b):\n    if not a:\n        return 0\n    "
 TARGETED = {
@@ -210,6 +215,18 @@ def add(a, b):
 """,
         TWO, "tampered",
     ),
+    "mock's ANY": (ANY, TWO, "tampered"),
+    "mock's ANY in unittest": (ANY, UNITTEST, "tampered"),
+    "a comparison without code": (
+        """
+class Equal:
+    __eq__ = bool
+def add(a, b):
+    return Equal()
+""",
+        "from solution import *\n" + TWO, "tampered",
+    ),
+    "numpy.allclose": ("import numpy\nnumpy.allclose = lambda *a: True\n", NUMPY, "tampered"),
     "no honest end": ("import atexit, os\natexit.register(os._exit, 0)\n", TWO, "test_failure"),
 }  # fmt: skip
 
@@ -224,7 +241,9 @@ def test_an_attack_on_what_a_test_rests_on(sandbox, name):
 HONEST = "def add(a, b):\n    return a + b\n"
 
 
-@pytest.mark.parametrize("test", [TEST, ISCLOSE, ALL, RAISES, PARAMETERS, UNITTEST, TWO])
+@pytest.mark.parametrize(
+    "test", [TEST, ISCLOSE, ALL, RAISES, PARAMETERS, UNITTEST, TWO, NUMPY, MOCK]
+)
 def test_an_honest_solution_passes(sandbox, test):
     assert run_tests(sandbox, HONEST, test, LIMITS).passed
 

@@ -165,18 +165,18 @@ def test_annotations_of_the_published_code_are_read(tmp_path, annotation):
 
 
 def record(**fields):
-    fields = {"question": "Return x.", "solution": CODE, "test": TEST} | fields
-    return Record("p1", "Return x.", CODE, fields=fields, origin="f.json, record 1 (id p1)")
+    origin = "f.json, record 1 (id p1)"
+    return Record("p1", "Return x.", CODE, test=TEST, fields=fields, origin=origin)
 
 
 def test_the_verdict_comes_with_tests_and_output_only_where_it_failed():
-    passed = verdict(record(log={"passed": True, "stdout": "1 passed"}), TASK)
+    passed = verdict(record(log={"passed": True, "stdout": "1 passed"}))
     assert "passed all" in passed
     assert "1 passed" not in passed
     log = {"passed": False, "stdout": "E assert 2", "stderr": "No module", "error_type": "x_y"}
-    failed = verdict(record(log=log), TASK)
+    failed = verdict(record(log=log))
     assert all(text in failed for text in (TEST.strip(), "E assert 2", "No module", "(x y)"))
-    long = verdict(record(log=log | {"stdout": f"first{'.' * 99_999}last"}), TASK)
+    long = verdict(record(log=log | {"stdout": f"first{'.' * 99_999}last"}))
     assert len(long) < 4000
     assert "last\nNo module" in long
     assert "first" in long
@@ -184,7 +184,7 @@ def test_the_verdict_comes_with_tests_and_output_only_where_it_failed():
         with pytest.raises(
             UserError, match=r"f\.json, record 1 .*no result of its tests.*test_case"
         ):
-            verdict(record(**missing), TASK)
+            verdict(record(**missing))
 
 
 @pytest.mark.parametrize("cot", [True, False])

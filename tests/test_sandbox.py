@@ -343,4 +343,5 @@ def test_the_benchmark_prints_runs_per_second():
     )
     rows = json.loads(done.stdout)
     assert {row["tier"] for row in rows} == {"none", *(found.tier for found in FOUND)}
+    assert {row["work"] for row in rows} == {"command", "test"}
     assert all(row["runs_per_second"] > 0 for row in rows)

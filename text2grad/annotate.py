@@ -141,6 +141,7 @@ def _with_native_keys(record: Record, task: TaskSpec, fields: FieldNames) -> Rec
         task.response_keys[0]: record.response if fields.response else "",
         task.reference_keys[0]: record.reference if fields.reference else "",
         task.human_feedback_keys[0]: record.human_feedback if fields.human_feedback else "",
+        **{key: record.test if fields.test else "" for key in task.test_keys[:1]},
     }
     native = {key: text for key, text in own.items() if text and key not in record.fields}
     return replace(record, fields={**native, **record.fields})

@@ -148,9 +148,8 @@ def _native_row(record: Record, candidate: str, task: TaskSpec, fields: FieldNam
     is_first = not candidate or candidate == task.candidate_keys[0][0]
     if record.human_feedback and is_first:
         row[task.human_feedback_keys[0]] = record.human_feedback
-    tests = next((record.fields[key] for key in task.test_keys if record.fields.get(key)), None)
-    if tests is not None:
-        row[task.test_keys[0]] = tests
+    if record.test and task.test_keys:
+        row[task.test_keys[0]] = record.test
     if candidate:
         row["candidate"] = candidate
     others = {key: value for key, value in record.fields.items() if key not in read}

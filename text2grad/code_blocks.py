@@ -15,7 +15,8 @@ Block = tuple[int, int]
 Scope = Literal["response", "code"]
 """What of a response is judged: all of it, or its code."""
 
-_FENCE = re.compile(r"^([ \t]*)(`{3,}|~{3,})([^\n]*)(?:\n|\Z)", re.M)
+_BOM = "\ufeff"  # editors on Windows put it before a file's text; Python reads over it there alone
+_FENCE = re.compile(rf"^{_BOM}?([ \t]*)(`{{3,}}|~{{3,}})([^\n]*)(?:\n|\Z)", re.M)
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _PYTHON = re.compile(r"(?:python|py)[\d.]*\b", re.I)
 _CLOSING_SHIFT = 3  # more spaces than this before a fence put it inside the block
@@ -107,10 +108,16 @@ def _indented_blocks(response: str) -> list[tuple[Block, int]]:
     """Each block of code, and the width of its fence's indentation."""
     fenced = _fenced_blocks(response)
     if fenced is None:
-        return [((0, len(response)), 0)] if _is_code(response) else []
+        start = _after_bom(response, 0)
+        return [((start, len(response)), 0)] if _is_code(response[start:]) else []
     python = [(block, indent) for block, indent, is_python in fenced if is_python]
     chosen = python or [(block, indent) for block, indent, _ in fenced]
-    return [(block, indent) for block, indent in chosen if block[0] < block[1]]
+    read = [((_after_bom(response, start), end), indent) for (start, end), indent in chosen]
+    return [(block, indent) for block, indent in read if block[0] < block[1]]
+
+
+def _after_bom(text: str, start: int) -> int:
+    return start + len(_BOM) if text.startswith(_BOM, start) else start
 
 
 def _fenced_blocks(response: str) -> list[tuple[Block, int, bool]] | None:

@@ -46,8 +46,9 @@ def infer_policy(args: PolicyInferConfig) -> None:
         name = f"{record.id}-{sample}" if args.samples_per_prompt > 1 else record.id
         row = {"id": name, "query": prompt_value(record), "response": response}
         row[task.reference_keys[0]] = record.reference
-        tests = [record.fields[key] for key in task.test_keys if record.fields.get(key)]
-        rows.append(row | dict(zip(task.test_keys[:1], tests, strict=False)))
+        if record.test and task.test_keys:
+            row[task.test_keys[0]] = record.test
+        rows.append(row)
     name = args.output_name or f"{Path(args.model_path).name}_samples.json"
     write_rows(Path(args.output_dir) / name, rows, "--output_dir")
     print(f"{len(rows)} responses: {Path(args.output_dir) / name}")

@@ -41,7 +41,7 @@ def prepare_data(args: PrepareConfig) -> None:
         records = _complete(read, task) if args.skip_incomplete else read
         found = expand_records(records, task, args.candidates, args.fields, args.skip_incomplete)
         faults += found.faults
-        _check_ids(found.rows, split)
+        check_ids(found.rows, f"split {split}")
         rows = sample_in_order(found.rows, args.max_samples, random.Random(args.seed))
         if not rows:
             raise UserError(f"--data_path {args.data_path}: split {split} has no record")
@@ -87,6 +87,11 @@ def hub_files(source: str, split: str, names: SplitNames = ()) -> list[str]:
     Raises:
         UserError: the data set cannot be reached or has no such file.
     """
+    if source == human_eval.NAME:
+        raise UserError(
+            f"--source {source}: prepare_data.py --source {source} writes these problems; "
+            "--data_path takes what it wrote"
+        )
     import huggingface_hub as hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -205,10 +210,15 @@ def _files_of_split(files: Sequence[str], split: str, names: SplitNames) -> list
     return []
 
 
-def _check_ids(rows: Sequence[Row], split: str) -> None:
+def check_ids(rows: Sequence[Row], where: str) -> None:
+    """Every id is there once, or an error that begins with `where`.
+
+    Raises:
+        UserError: the same id comes from two files or rows.
+    """
     twice = [name for name, count in Counter(row["id"] for row in rows).items() if count > 1]
     if twice:
-        raise UserError(f'split {split}: the id "{twice[0]}" occurs twice, in two files or rows')
+        raise UserError(f'{where}: the id "{twice[0]}" occurs twice, in two files or rows')
 
 
 def _count(rows: Sequence[Row], task: TaskSpec) -> tuple[int, int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from text2grad.records import read_records, tests_of
+from text2grad.records import read_records
 from text2grad.schema import Record, UserError
 from text2grad.tasks import get_task
 
@@ -59,7 +59,7 @@ def read_prompts(path: str, args: PolicyConfig, flag: str) -> list[Record]:
     records = read_records(path, task, need, args.fields, flag)
     if args.feedback_source == "execution":
         for record in records:
-            if not tests_of(record, task):
+            if not record.test:
                 keys = ", ".join(task.test_keys) or "none for this task"
                 raise UserError(
                     f"{record.origin}: has no tests, which --feedback_source execution runs: "

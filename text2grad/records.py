@@ -21,7 +21,7 @@ from text2grad.tasks import TaskSpec
 
 Item = TypeVar("Item")
 
-Part = Literal["prompt", "response", "reference", "human_feedback", "feedback"]
+Part = Literal["prompt", "response", "reference", "human_feedback", "test", "feedback"]
 
 
 def read_records(
@@ -105,12 +105,6 @@ def sample_in_order(items: Sequence[Item], most: int, chance: random.Random) -> 
     if not 0 < most < len(items):
         return list(items)
     return [items[place] for place in sorted(chance.sample(range(len(items)), most))]
-
-
-def tests_of(record: Record, task: TaskSpec) -> str:
-    """The record's tests, "" where it has none."""
-    found = (record.fields.get(key) for key in task.test_keys)
-    return next((test for test in found if isinstance(test, str) and test.strip()), "")
 
 
 def read_value(value: Any) -> tuple[tuple[Turn, ...], str] | None:
@@ -213,6 +207,7 @@ def _to_record(
         response=response,
         reference=reader.answer(fields.reference, task.reference_keys),
         human_feedback=reader.answer(fields.human_feedback, task.human_feedback_keys),
+        test=reader.answer(fields.test, task.test_keys).removeprefix("\ufeff"),
         feedback=read_feedback(row, task, response),
         fields=row,
         origin=origin,

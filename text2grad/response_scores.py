@@ -11,7 +11,6 @@ from text2grad.agreement import word_units
 from text2grad.alignment import locate_spans, score_tokens
 from text2grad.annotators.reference import support_score
 from text2grad.conversations import chat_messages, prompt_turns
-from text2grad.records import tests_of
 from text2grad.schema import Feedback, Record
 from text2grad.solutions import checks_passed, find_faults, run_responses
 from text2grad.tasks import TaskSpec
@@ -47,7 +46,7 @@ def with_scores(
     """
     scores: Scores = [_own_scores(record, task) for record in records]
     tested: list[dict[str, Any]] = []
-    if task.test_keys and all(tests_of(record, task) for record in records):
+    if all(record.test for record in records):
         logs = run_responses(records, task, args)
         for own, log in zip(scores, logs, strict=True):
             own |= {"solved": float(log.passed), "checks_passed": checks_passed(log)}

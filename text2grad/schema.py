@@ -91,6 +91,7 @@ class Record:
         response: the text that is judged, "" where the file has none.
         reference: the human answer, "" where the file has none.
         human_feedback: free text a person wrote about the response, "" where there is none.
+        test: a test file for the response, "" where there is none.
         feedback: the annotation, None where the file has none.
         fields: the record as it was read; writers keep all of it.
         origin: "FILE, record N (id ID)", for messages.
@@ -102,6 +103,7 @@ class Record:
     response: str = ""
     reference: str = ""
     human_feedback: str = ""
+    test: str = ""
     feedback: Feedback | Unparseable | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
     origin: str = ""
@@ -120,5 +122,7 @@ class FieldNames:
     """key of the human reference"""
     human_feedback: str = ""
     """key of a person's free-text feedback on the response"""
+    test: str = ""
+    """key of the tests, where the task has some"""
     id: str = ""
     """key of the record's id"""

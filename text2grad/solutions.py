@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from text2grad.annotators import Answer, execution_annotator
 from text2grad.code_blocks import extract_code
 from text2grad.files import check_writable, write_json
 from text2grad.outcomes import TestLog
 from text2grad.pass_at_k import Attempt, pass_report, pass_table
-from text2grad.records import tests_of
 from text2grad.responses import join_problems, read_responses
 from text2grad.sandbox import Limits, find_sandbox
 from text2grad.sandbox_pool import SandboxPool
@@ -22,9 +21,8 @@ from text2grad.tasks import TaskSpec, get_task
 from text2grad.unit_tests import run_tests
 
 if TYPE_CHECKING:
-    from text2grad.annotators import Answer
-    from text2grad.config import PassAtKConfig, PolicyMetricsConfig
-    from text2grad.config.testing import TestRunConfig
+    from text2grad.config import PassAtKConfig
+    from text2grad.config.testing import FaultSearchConfig, TestRunConfig
 
 
 def run_responses(records: Sequence[Record], task: TaskSpec, args: TestRunConfig) -> list[TestLog]:
@@ -34,7 +32,7 @@ def run_responses(records: Sequence[Record], task: TaskSpec, args: TestRunConfig
         UserError: a record has no tests, or there is no sandbox.
     """
     for record in records:
-        if not tests_of(record, task):
+        if not record.test:
             keys = ", ".join(task.test_keys)
             raise UserError(f"{record.origin}: has no tests: expected one of the keys {keys}")
     sandbox = find_sandbox(args.unsafe_local_execution)
@@ -42,21 +40,17 @@ def run_responses(records: Sequence[Record], task: TaskSpec, args: TestRunConfig
     limits = Limits(args.wall_seconds, args.cpu_seconds)
 
     def run(record: Record) -> TestLog:
-        return run_tests(sandbox, code_of(record.response), tests_of(record, task), limits)
+        return run_tests(sandbox, code_of(record.response), record.test, limits)
 
     return list(tqdm(pool.map(run, records), total=len(records), desc="testing", unit="solution"))
 
 
 def find_faults(
-    records: Sequence[Record], logs: Sequence[TestLog], task: TaskSpec, args: PolicyMetricsConfig
+    records: Sequence[Record], logs: Sequence[TestLog], task: TaskSpec, args: FaultSearchConfig
 ) -> list[Answer | None]:
     """The critiques of the responses that failed, from their tests; None for the others."""
-    from text2grad.annotators.execution import ExecutionAnnotator, ExecutionSettings
-
     failed = [place for place, log in enumerate(logs) if not log.passed]
-    workers = args.workers or len(os.sched_getaffinity(0))
-    settings = ExecutionSettings(float(args.cpu_seconds), args.localisation_seconds, workers)
-    annotator = ExecutionAnnotator(task, find_sandbox(args.unsafe_local_execution), settings)
+    annotator = execution_annotator(task, args)
     found: list[Answer | None] = [None] * len(records)
     with tqdm(total=len(failed), desc="finding faults", unit="solution") as bar:
         said = annotator.annotate([records[i] for i in failed], lambda *_: bar.update())

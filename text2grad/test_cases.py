@@ -15,7 +15,7 @@ from text2grad.candidates import expand_records
 from text2grad.config import TestCaseConfig
 from text2grad.files import Journal, Row, check_writable, read_rows, sha256_text, write_rows
 from text2grad.outcomes import TestLog
-from text2grad.prepare import folder_files, hub_files
+from text2grad.prepare import check_ids, folder_files, hub_files
 from text2grad.records import rows_to_records, sample_in_order
 from text2grad.resumable import ask_missing
 from text2grad.sandbox import Limits, Sandbox, find_sandbox
@@ -64,12 +64,9 @@ def read_candidates(args: TestCaseConfig, task: TaskSpec) -> list[Row]:
         rows = sample_in_order(rows, args.target_total_size, random.Random(args.seed))
     else:
         rows = _sample_splits(args, task)
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row.get(task.test_keys[0]), str):
-            raise UserError(
-                f"{args.data_path or args.source}, record {number} (id {row['id']}): no tests: "
-                f"expected one of the keys {', '.join(task.test_keys)}"
-            )
+    if not rows:
+        raise UserError(f"{_origin(args, task)}: no record is left to test")
+    check_ids(rows, _origin(args, task))
     return rows
 
 
@@ -119,14 +116,14 @@ def summary(logs: Sequence[TestLog], tier: str) -> str:
 
 def _sample_splits(args: TestCaseConfig, task: TaskSpec) -> list[Row]:
     """A seeded sample of a data set, read file by file: no more of it is held than is kept."""
-    source = args.source or task.source
     taken: list[list[Row]] = []
     for number, split in enumerate(args.splits):
         folder = Path(args.data_path)
+        source = args.source or task.source
         files = folder_files(folder, split) if args.data_path else hub_files(source, split)
         most = _limits(args, is_first=number == 0)
         kept = _sample_groups(_read_all(files), most, random.Random(f"{args.seed} {split}"))
-        taken.append(_to_rows(kept, f"{args.data_path or source} ({split})", args, task))
+        taken.append(_to_rows(kept, f"{_origin(args, task)} ({split})", args, task))
     first, others = taken[0], [row for rows in taken[1:] for row in rows]
     total = args.target_total_size
     chance = random.Random(args.seed)
@@ -171,5 +168,12 @@ def _read_all(files: Sequence[str | Path]) -> Iterator[Row]:
 
 
 def _to_rows(raw: Sequence[Row], origin: str, args: TestCaseConfig, task: TaskSpec) -> list[Row]:
-    records = rows_to_records(raw, origin, task, ("prompt",), args.fields)
-    return expand_records(records, task, args.candidates, args.fields).rows
+    records = rows_to_records(raw, origin, task, ("prompt", "test"), args.fields)
+    found = expand_records(records, task, args.candidates, args.fields)
+    if found.empty:
+        print(f"{origin}: {found.empty} solutions are empty and left out")
+    return found.rows
+
+
+def _origin(args: TestCaseConfig, task: TaskSpec) -> str:
+    return args.data_path or args.source or task.source

@@ -12,17 +12,18 @@ on what that process says. These are defeated, each by a test:
 - printing or writing a report: it is written by the parent process, which loads no solution and
   whose memory and files are closed to it; the tested process has a pipe to the parent, and a line
   without this run's secret makes the run "tampered";
-- replacing `builtins`, functions of the standard library that the tests use, of unittest or
-  pytest: they are compared with what they were, and a random check that must fail runs after the
-  tests and through the same machinery;
+- replacing `builtins`, functions of the standard library or numpy that the tests use, of unittest
+  or pytest: they are compared with what they were, and a random check that must fail runs after
+  the tests and through the same machinery;
 - a conftest.py, a module named like one that the tests import, a changed or deleted test file:
   the tests are held in memory, what they import is loaded before the solution, nothing else is
   looked for;
 - tests that the solution defines, or skips it raises: neither counts as a test that passed.
 
 What one process cannot prevent is code written against this very harness, which walks its frames
-or memory and calls the recorder in the tests' place, and a returned object whose class answers
-every comparison as wished (one that equals everything is noticed, one nested in a list is not).
+or memory and calls the recorder in the tests' place; the replacing of functions of other modules
+that the tests import, `numpy.testing` among them; and a returned object whose class answers every
+comparison as wished (one that equals everything is noticed, one nested in a list is not).
 """
 
 from __future__ import annotations

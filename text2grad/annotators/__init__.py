@@ -11,6 +11,7 @@ from text2grad.tasks import TaskSpec
 
 if TYPE_CHECKING:
     from text2grad.config import AnnotateConfig
+    from text2grad.config.testing import FaultSearchConfig
 
 Answer = Feedback | Unparseable
 OnAnswer = Callable[[int, Answer], None]
@@ -43,15 +44,6 @@ class Annotator(Protocol):
         """
 
 
-class ExecutionFlags(Protocol):
-    """The flags of a script that may run tests."""
-
-    test_seconds: float
-    localisation_seconds: float
-    workers: int
-    unsafe_local_execution: bool
-
-
 def make_annotator(args: AnnotateConfig, task: TaskSpec) -> Annotator:
     """The annotator that the flags name."""
     if args.annotator == "reference":
@@ -69,17 +61,18 @@ def make_annotator(args: AnnotateConfig, task: TaskSpec) -> Annotator:
     return OpenAIAnnotator(task, args)
 
 
-def execution_annotator(task: TaskSpec, flags: ExecutionFlags) -> Annotator:
-    """The annotator that runs tests, for stage 1 and for PPO.
+def execution_annotator(task: TaskSpec, flags: FaultSearchConfig) -> Annotator:
+    """The annotator that runs tests, for stage 1, PPO and evaluation.
 
     Raises:
         UserError: the task has no tests, or no sandbox works here.
     """
     from text2grad.annotators.execution import ExecutionAnnotator, ExecutionSettings
-    from text2grad.sandbox import find_sandbox
+    from text2grad.sandbox import Limits, find_sandbox
 
     if not task.test_keys:
         raise UserError(f"execution: the records of task {task.name} have no tests to run")
     workers = flags.workers or len(os.sched_getaffinity(0))
-    settings = ExecutionSettings(flags.test_seconds, flags.localisation_seconds, workers)
+    limits = Limits(flags.wall_seconds, flags.cpu_seconds)
+    settings = ExecutionSettings(limits, flags.localisation_seconds, workers)
     return ExecutionAnnotator(task, find_sandbox(flags.unsafe_local_execution), settings)

@@ -30,7 +30,6 @@ from text2grad.files import sha256_text
 from text2grad.localisation.observations import observe
 from text2grad.localisation.search import MOST_CHARS, Localisation, localise
 from text2grad.localisation.syntax import Place, Source
-from text2grad.records import tests_of
 from text2grad.sandbox import Limits, Sandbox
 from text2grad.schema import Feedback, Record, Span, Unparseable
 from text2grad.tasks import TaskSpec
@@ -45,12 +44,13 @@ class ExecutionSettings:
     """How the annotator works.
 
     Attributes:
-        test_seconds: processor time for the tests of one response.
+        limits: of the tests of one response. The wall time is the longer one: it only stops what
+            sleeps, and a busy machine must not make a slow verdict a wrong one.
         localisation_seconds: time for the trial edits of one failing response.
         workers: records under way at once.
     """
 
-    test_seconds: float = 10.0
+    limits: Limits = Limits(wall_seconds=30.0, cpu_seconds=10)
     localisation_seconds: float = 10.0
     workers: int = 1
 
@@ -90,11 +90,9 @@ class ExecutionAnnotator:
     def key(self, record: Record) -> str:
         """Hash of the response, its tests and the limits."""
         settings = self._settings
-        limits = f"{settings.test_seconds}/{settings.localisation_seconds}"
+        limits = f"{settings.limits}/{settings.localisation_seconds}"
         version = f"execution {VERSION}"
-        return sha256_text(
-            version, record.id, record.response, tests_of(record, self._task), limits
-        )
+        return sha256_text(version, record.id, record.response, record.test, limits)
 
     def annotate(self, records: Sequence[Record], done: OnAnswer = ignore) -> list[Answer]:
         """One answer per record, in order; `done` gets each as it comes.
@@ -117,8 +115,7 @@ class ExecutionAnnotator:
         return answers
 
     def _judge(self, record: Record) -> Answer:
-        test = tests_of(record, self._task)
-        if not test:
+        if not record.test:
             keys = ", ".join(self._task.test_keys)
             return Unparseable(f"the record has no tests (keys: {keys})")
         critique = words.Critique(record.id, self._task.max_critique_chars)
@@ -126,17 +123,17 @@ class ExecutionAnnotator:
         if not code.text.strip():
             words.say_no_code(critique)
             return Feedback(critique.text)
-        unreadable = why_unreadable(test)
+        unreadable = why_unreadable(record.test)
         if unreadable:
             return Unparseable(f"the tests are no valid Python: {unreadable}")
-        log = run_tests(self._sandbox, code.text, test, self._limits())
+        log = run_tests(self._sandbox, code.text, record.test, self._settings.limits)
         missing = [name for name in log.missing_modules if name != "solution"]
         if missing:
             return Unparseable(f"not installed here: {', '.join(missing)}", log.message)
         if log.error_type in _NO_VERDICT:
             return Unparseable(f"{log.error_type.replace('_', ' ')}: {log.message}")
         try:
-            case = Case(record.response, code, test, log, critique)
+            case = Case(record.response, code, record.test, log, critique)
             wrong, improvable = self._find(case)
         except (RecursionError, MemoryError, tokenize.TokenError) as error:
             return Unparseable(f"the code cannot be searched: {type(error).__name__}: {error}")
@@ -172,7 +169,7 @@ class ExecutionAnnotator:
         seconds = self._settings.localisation_seconds
         # A variant that takes much longer than the solution did is in an endless loop of its own.
         own = 0.0 if case.log.error_type == "timeout" else 3 * case.log.seconds
-        own = min(self._settings.test_seconds, max(1.0, own))
+        own = min(self._settings.limits.cpu_seconds, max(1.0, own))
         limits = Limits(wall_seconds=own, cpu_seconds=math.ceil(own))
         return localise(
             source,
@@ -180,11 +177,6 @@ class ExecutionAnnotator:
             lambda variants: run_variants(self._sandbox, variants, case.test, limits),
             seconds,
         )
-
-    def _limits(self) -> Limits:
-        # Wall time only stops what sleeps; a busy machine must not make a slow verdict a wrong one.
-        seconds = self._settings.test_seconds
-        return Limits(wall_seconds=3.0 * seconds, cpu_seconds=math.ceil(seconds))
 
     def _observe(self, case: Case, source: Source, wrong: Sequence[Place]) -> list[Place]:
         """Places outside the faulty ones that could be better."""

@@ -16,6 +16,7 @@ _NO_NAME = re.compile(
     r"cannot import name '(\w+)' from 'solution'|module 'solution' has no attribute '(\w+)'"
 )
 _NAME = re.compile(r"name '(\w+)' is not defined")
+_UNREADABLE = re.compile("[\0\ud800-\udfff]")
 _SIGNATURE = re.compile(r"(\w+)\(\) (?:takes|missing|got an unexpected keyword|got multiple)")
 
 
@@ -67,13 +68,19 @@ def why_unreadable(test: str) -> str:
 def say_syntax_error(case: Case) -> Place:
     """Reports where Python stopped reading; the place of that line, or of the first with code."""
     lines = case.code.text.split("\n")
-    given = getattr(case.error, "lineno", None) or (case.log.solution_lines or (1,))[-1]
+    given = getattr(case.error, "lineno", None) or (case.log.solution_lines or (0,))[-1]
+    given = given or _unreadable_line(lines)
     line = min(max(1, given), len(lines))
     while line > 1 and not lines[line - 1].strip():
         line -= 1
     message = getattr(case.error, "msg", None) or str(case.error)
     words.say_syntax_error(case.critique, message, line, lines[line - 1])
     return _line_place(lines, line) if lines[line - 1].strip() else case.first_place
+
+
+def _unreadable_line(lines: Sequence[str]) -> int:
+    """The first line with a character that no source text may hold, 1 if there is none."""
+    return next((n for n, text in enumerate(lines, 1) if _UNREADABLE.search(text)), 1)
 
 
 def missing_name(case: Case) -> str:

@@ -88,7 +88,7 @@ class OpenAIAnnotator:
         if "human_feedback" in self._template.slots:
             slots["human_feedback"] = _HUMAN_FEEDBACK.format(text=feedback) if feedback else ""
         if "test_report" in self._template.slots:
-            slots["test_report"] = tests_verdict(record, self._task)
+            slots["test_report"] = tests_verdict(record)
         return self._template.render(**slots)
 
     def annotate(self, records: Sequence[Record], done: OnAnswer = ignore) -> list[Answer]:

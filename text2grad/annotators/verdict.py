@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from text2grad.records import tests_of
 from text2grad.schema import Record, UserError
-from text2grad.tasks import TaskSpec
 
 LOG_KEY = "log"
 MAX_TEST_CHARS = 6000
@@ -23,7 +21,7 @@ _FAILED = """Its tests were run: the solution failed them ({reason}).
 </error_output>"""
 
 
-def tests_verdict(record: Record, task: TaskSpec) -> str:
+def tests_verdict(record: Record) -> str:
     """The verdict, and for a solution that failed its tests and all they printed.
 
     Long texts lose their middle: a test file begins with what it imports, and what failed is told
@@ -43,7 +41,7 @@ def tests_verdict(record: Record, task: TaskSpec) -> str:
     printed = [str(log[key]).strip("\n") for key in ("stdout", "stderr") if log.get(key)]
     return _FAILED.format(
         reason=str(log.get("error_type") or "no reason given").replace("_", " "),
-        tests=_shorten(tests_of(record, task).strip("\n"), MAX_TEST_CHARS),
+        tests=_shorten(record.test.strip("\n"), MAX_TEST_CHARS),
         output=_shorten("\n".join(printed), MAX_OUTPUT_CHARS),
     )
 

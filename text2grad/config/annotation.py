@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from text2grad.config.checks import above, at_least, fraction
+from text2grad.config.checks import at_least, fraction
 from text2grad.config.server import ServerConfig
+from text2grad.config.testing import FaultSearchConfig
 from text2grad.schema import FieldNames, UserError
 
 
@@ -45,7 +46,7 @@ class PrepareConfig:
 
 
 @dataclass(frozen=True)
-class AnnotateConfig(ServerConfig):
+class AnnotateConfig(ServerConfig, FaultSearchConfig):
     """Write a critique with verified good and poor quotes for every response."""
 
     task: str = "slf5k"
@@ -81,14 +82,6 @@ class AnnotateConfig(ServerConfig):
     """file with a person's spans (annotator human); "" takes them from --data_path"""
     human_good: Literal["sentences", "none"] = "sentences"
     """annotator human: call sentences without an error good, or give no good spans"""
-    test_seconds: float = 10.0
-    """annotator execution: processor time for the tests of one response"""
-    localisation_seconds: float = 10.0
-    """annotator execution: time for trial edits of a response that failed"""
-    workers: int = 0
-    """annotator execution: records at once, 0 for the number of cores"""
-    unsafe_local_execution: bool = False
-    """annotator execution: run code without isolation where no sandbox works"""
     max_samples: int = 0
     """records to annotate, 0 for all"""
     seed: int = 42
@@ -105,9 +98,9 @@ class AnnotateConfig(ServerConfig):
     }
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(self, 0, "max_samples", "batch_poll_seconds", "workers", "localisation_seconds")
-        above(self, 0, "test_seconds")
+        ServerConfig.__post_init__(self)
+        FaultSearchConfig.__post_init__(self)
+        at_least(self, 0, "max_samples", "batch_poll_seconds")
         at_least(self, 1, "samples_per_record")
         several = self.samples_per_record > 1
         if self.annotator != "openai" and (several or self.batch_api):

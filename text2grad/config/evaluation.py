@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from text2grad.config.checks import above, at_least, draws
 from text2grad.config.server import ServerConfig
-from text2grad.config.testing import TestRunConfig
+from text2grad.config.testing import FaultSearchConfig, TestRunConfig
 from text2grad.config.training import AnyFormat, Dtype
 from text2grad.schema import FieldNames
 
@@ -66,7 +66,7 @@ class PolicyInferConfig:
 
 
 @dataclass(frozen=True)
-class PolicyMetricsConfig(TestRunConfig):
+class PolicyMetricsConfig(FaultSearchConfig):
     """Measure responses against the human references."""
 
     task: str = "slf5k"
@@ -102,8 +102,7 @@ class PolicyMetricsConfig(TestRunConfig):
     batch_size: int = 16
     """responses that go through encoder or language model together"""
     localisation_seconds: float = 2.0
-    """time for the trial edits that look for the fault of one response that failed its tests, where
-    the task has tests; 0 leaves the search out"""
+    """time for trial edits of one response that failed its tests; 0 looks for no faults"""
     dtype: Dtype = "auto"
     """precision of the language model"""
     gpu_ids: str = ""
@@ -124,7 +123,7 @@ class PolicyMetricsConfig(TestRunConfig):
         super().__post_init__()
         at_least(self, 64, "reward_prompt_max_length")
         at_least(self, 1, "batch_size", "reward_batch_size", "reward_max_new_tokens")
-        at_least(self, 0, "bert_layers", "localisation_seconds")
+        at_least(self, 0, "bert_layers")
         at_least(self, 32, "prompt_max_length")
 
 

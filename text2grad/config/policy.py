@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from text2grad.config.backends import RolloutBackendConfig
 from text2grad.config.checks import above, at_least, fraction
+from text2grad.config.testing import FaultSearchConfig
 from text2grad.config.training import AdapterTrainConfig, AnyFormat, Dtype
 from text2grad.schema import FieldNames, UserError
 
@@ -37,7 +38,7 @@ class SFTConfig(AdapterTrainConfig):
 
 
 @dataclass(frozen=True)
-class PolicyConfig(RolloutBackendConfig):
+class PolicyConfig(RolloutBackendConfig, FaultSearchConfig):
     """Optimise the policy with PPO on token-level rewards from natural-language feedback."""
 
     task: str = "slf5k"
@@ -133,14 +134,8 @@ class PolicyConfig(RolloutBackendConfig):
     """tokens of the reward model's prompt"""
     reward_max_new_tokens: int = 500
     """tokens of a critique"""
-    test_seconds: float = 10.0
-    """--feedback_source execution: processor time for the tests of one response"""
     localisation_seconds: float = 4.0
-    """--feedback_source execution: time for trial edits of a response that failed"""
-    workers: int = 0
-    """--feedback_source execution: responses at once, 0 for the number of cores"""
-    unsafe_local_execution: bool = False
-    """--feedback_source execution: run code without isolation where no sandbox works"""
+    """--feedback_source execution: time for trial edits of one response that failed its tests"""
     max_unparseable_share: float = 0.5
     """share of unparseable critiques in a step that counts as a bad step"""
     max_bad_steps: int = 5
@@ -251,6 +246,7 @@ class PolicyConfig(RolloutBackendConfig):
     }
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         above(self, 0, "learning_rate", "temperature", "kl_target", "kl_horizon", "target_kl")
         above(self, 0, "cliprange", "cliprange_value", "ratio_threshold", "whiten_floor", "top_p")
         at_least(self, 1, "batch_size", "mini_batch_size", "gradient_accumulation_steps")
@@ -258,8 +254,6 @@ class PolicyConfig(RolloutBackendConfig):
         at_least(self, 1, "reward_batch_size", "logp_chunk_tokens", "num_beams", "eval_samples")
         at_least(self, 0, "init_kl_coef", "vf_coef", "eval_steps", "detach_value_steps")
         at_least(self, 1, "max_bad_steps", "lora_r")
-        at_least(self, 0, "localisation_seconds", "workers")
-        above(self, 0, "test_seconds")
         at_least(self, 0, "save_total_limit", "lora_last_layers", "weight_decay", "warmup_steps")
         above(self, 0, "max_grad_norm")
         fraction(self, "gamma", "lam", "max_unparseable_share", "max_unmatched_rate")

@@ -1,4 +1,4 @@
-"""Flags of the test runs of stage 1."""
+"""Flags of what runs the tests of responses."""
 
 from __future__ import annotations
 
@@ -28,6 +28,18 @@ class TestRunConfig:
         at_least(self, 0, "workers")
         at_least(self, 1, "cpu_seconds")
         above(self, 0, "wall_seconds")
+
+
+@dataclass(frozen=True)
+class FaultSearchConfig(TestRunConfig):
+    """How the annotator `execution` finds the faults of a response that fails its tests."""
+
+    localisation_seconds: float = 10.0
+    """time for trial edits of one response that failed its tests"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, 0, "localisation_seconds")
 
 
 @dataclass(frozen=True)

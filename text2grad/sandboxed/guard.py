@@ -7,11 +7,11 @@ import sys
 from types import ModuleType
 from typing import Any
 
-# Standard modules whose functions tests compare with; loaded early so that they can be watched.
+# Modules whose functions tests compare with; loaded early so that they can be watched.
 WATCHED = {
     *("math", "cmath", "operator", "itertools", "functools", "collections", "re", "json", "random"),
     *("string", "datetime", "time", "decimal", "fractions", "statistics", "copy", "types", "io"),
-    *("typing", "contextlib", "unittest"),
+    *("typing", "contextlib", "unittest", "numpy"),
 }
 _PREFIXES = ("_pytest", "pytest", "unittest", "pluggy")
 

@@ -96,7 +96,8 @@ class Suite:
             self.run = run_pytest
         # A file that a solution writes beside the tests cannot take the place of these.
         for name in sorted(tests.imports & WATCHED):
-            __import__(name)
+            with contextlib.suppress(ImportError):  # of one that is missing the test file tells
+                __import__(name)
         self.guard = Guard(tests.imports, tests.assigned)
 
 
@@ -204,6 +205,7 @@ def run_child(solution: str, suite: Suite, send: Sender) -> None:
     recorder = Recorder(tests.steps, marks, ends, suite.solution_path, send, suite.cpu_seconds)
     module, test_module = ModuleType("solution"), ModuleType("test_solution")
     sys.modules.update(solution=module, test_solution=test_module)
+    recorder.names = vars(test_module), vars(module)
     sys.path.append(os.getcwd())
     real, lent = sys.modules["builtins"], lend_builtins()
     given = {"__builtins__": lent, "__file__": suite.solution_path, "@cov": marks}

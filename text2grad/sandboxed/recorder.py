@@ -25,6 +25,10 @@ _write, _fstat, _clock, _set_timer = os.write, os.fstat, time.process_time, sign
 _exception, _timer = sys.exc_info, signal.ITIMER_PROF
 # a refusal to go on by the test itself, not a failure
 _SKIPS = ("Skipped", "SkipTest", "XFailed")
+# Types whose own comparison is compiled, so that nothing need be asked.
+_PLAIN = frozenset(
+    (int, float, complex, bool, str, bytes, list, tuple, dict, set, frozenset, type(None))
+)
 
 
 class TimeLimit(BaseException):
@@ -70,6 +74,7 @@ class Recorder:
     ) -> None:
         self.steps, self.marks, self.spans, self.solution = steps, marks, spans, solution
         self.send = send
+        self.names: tuple[dict, dict] = {}, {}  # of the test module, and of the solution
         self.clean = bytes(len(marks))
         self.ends = _clock() + seconds
         self.armed = 0.0
@@ -150,19 +155,15 @@ class Recorder:
 
     def keep(self, number: int, left: object, right: object) -> None:
         """Both sides of a `self.assert...`, in case it fails."""
+        if self.steps[number].operator == "==":
+            self.equal(number, left, right)
         self.kept = (number, left, right, None)
 
     def equal(self, number: int, left: object, right: object) -> None:
-        """A comparison held: was it an object of the solution's that equals everything?"""
+        """Two sides are compared: is one an object that equals everything, and not the tests'?"""
         for side in (left, right):
-            code = getattr(type(side).__eq__, "__code__", None)
-            if code is not None and code.co_filename == self.solution:
-                try:
-                    fooled = (side == _Nothing()) is True
-                except Exception:
-                    fooled = False
-                if fooled:
-                    self.send({"kind": "tampered", "what": "an object that equals everything"})
+            if type(side) not in _PLAIN and self._fools(side):
+                self.send({"kind": "tampered", "what": "an object that equals everything"})
 
     def failed(self, number: int, left: object, right: object, message: object = "") -> None:
         """An assertion did not hold."""
@@ -286,6 +287,18 @@ class Recorder:
         if not step.operator:
             return None, None
         return f"{step.operator} {show(right)}", show(left)
+
+    def _fools(self, side: object) -> bool:
+        """Whether it equals what nothing else does, and the tests do not know it by a name."""
+        try:
+            equal = bool(side == _Nothing())
+        except Exception:
+            equal = False
+        if not equal:
+            return False
+        tests, solution = (list(names.values()) for names in self.names)
+        known = [value for value in tests if value is side or value is type(side)]
+        return not known or any(value is one for value in solution for one in known)
 
     def error_lines(self, error: BaseException) -> list[int]:
         """Lines of the solution in an error's traceback."""
