@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any
 
 from text2grad.sandbox import Sandbox, working_sandboxes
-from text2grad.sandbox_pool import SandboxPool
+from text2grad.sandbox_pool import pooled
 from text2grad.sandbox_tiers import Local
 from text2grad.tables import text_table
 from text2grad.unit_tests import run_tests
@@ -49,7 +49,6 @@ def cpu_seconds() -> float:
 
 def measure(sandbox: Sandbox, work: str, workers: int, runs: int, repeats: int) -> dict[str, Any]:
     """Medians over the repeats."""
-    pool = SandboxPool(sandbox, workers)
 
     def one(_: int) -> float:
         began = time.perf_counter()
@@ -60,7 +59,7 @@ def measure(sandbox: Sandbox, work: str, workers: int, runs: int, repeats: int) 
     rates, seconds, cpu = [], [], []
     for _ in range(repeats):
         began, used = time.perf_counter(), cpu_seconds()
-        took = list(pool.map(one, range(runs)))
+        took = list(pooled(one, range(runs), workers))
         rates.append(runs / (time.perf_counter() - began))
         cpu.append((cpu_seconds() - used) / runs)
         seconds.append(median(took))

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from text2grad.outcomes import TestLog
 from text2grad.records import read_records
 from text2grad.sandbox import Limits, Sandbox, find_sandbox
-from text2grad.sandbox_pool import SandboxPool
+from text2grad.sandbox_pool import pooled
 from text2grad.schema import Record
 from text2grad.solutions import code_of
 from text2grad.tables import text_table
@@ -58,8 +58,9 @@ def judge(records: Sequence[Record], sandbox: Sandbox, workers: int, key: str) -
     def run(record: Record) -> TestLog:
         return run_tests(sandbox, code_of(record.response), record.test, LIMITS)
 
-    pool = SandboxPool(sandbox, workers)
-    logs = list(tqdm(pool.map(run, records), total=len(records), desc="testing", unit="record"))
+    logs = list(
+        tqdm(pooled(run, records, workers), total=len(records), desc="testing", unit="record")
+    )
     return [
         {
             "id": record.id,

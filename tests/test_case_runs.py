@@ -8,7 +8,7 @@ import pytest
 from pyarrow import parquet
 from trees import ROOT, load_args
 
-from text2grad import test_cases
+from text2grad import test_cases, test_runs
 from text2grad.config import TestCaseConfig, parse
 from text2grad.outcomes import TestLog
 from text2grad.sandbox import find_sandbox
@@ -158,7 +158,7 @@ def test_every_record_gets_its_log_and_a_second_run_tests_nothing(args, monkeypa
     def refuse(*_):
         raise AssertionError("tested again")
 
-    monkeypatch.setattr(test_cases, "run_tests", refuse)
+    monkeypatch.setattr(test_runs, "run_tests", refuse)
     run_test_cases(args)
     assert read_log(args) == rows
 
@@ -172,13 +172,13 @@ def test_a_stopped_run_goes_on_where_it_was(args, monkeypatch):
             raise KeyboardInterrupt
         return TestLog(True, None)
 
-    monkeypatch.setattr(test_cases, "run_tests", run)
+    monkeypatch.setattr(test_runs, "run_tests", run)
     args = dataclasses.replace(args, workers=1)
     with pytest.raises(KeyboardInterrupt):
         run_test_cases(args)
     asked.clear()
     monkeypatch.setattr(
-        test_cases, "run_tests", lambda *a: asked.append(a[1]) or TestLog(True, None)
+        test_runs, "run_tests", lambda *a: asked.append(a[1]) or TestLog(True, None)
     )
     run_test_cases(args)
     assert len(asked) == 3, "five solutions differ, two were done"

@@ -56,7 +56,8 @@ LEVELS = {
         annotators.signals annotators.word_lists annotators.wording
         external judge_prompts""",
     "parts of a stage": """
-        annotation_plan scoring update step_log supervised model_metrics solutions evalplus_metrics
+        annotation_plan scoring update step_log supervised model_metrics test_runs solutions
+        evalplus_metrics
         response_scores watch
         run_checkpoints chat_answers""",
     "stages": """

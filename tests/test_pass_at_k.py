@@ -83,6 +83,11 @@ def test_the_command_runs_the_tests_of_every_solution(tmp_path, capsys):
     assert [row["log"]["passed"] for row in report["after"]] == [True, False, False, False]
     assert report["before"][0]["log"]["checks"][1]["actual"] == "3"
     assert "syntax_error" in capsys.readouterr().out
+    lines = output.with_suffix(".journal.jsonl").read_text().splitlines()
+    assert len(lines) == 4, "of eight responses four are alike: what is alike is run once"
+    evaluate_pass_at_k(PassAtKConfig(compare_file=before, **flags))
+    assert json.loads(output.read_text("utf-8")) == report
+    assert output.with_suffix(".journal.jsonl").read_text().splitlines() == lines, "nor again"
 
 
 def test_metrics_tell_how_far_the_solutions_get(tmp_path):

@@ -6,7 +6,6 @@ import struct
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from trees import ROOT
 from text2grad import environment, sandbox_calls, sandbox_inside, sandbox_tiers
 from text2grad import sandbox as sandbox_module
 from text2grad.sandbox import Finished, Limits, Sandbox, find_sandbox, working_sandboxes
-from text2grad.sandbox_pool import Job, ResultCache, SandboxPool, content_key, job_key
+from text2grad.sandbox_pool import pooled
 from text2grad.sandbox_process import Capture, Head
 from text2grad.sandbox_tiers import Local, Unshare
 from text2grad.schema import UserError
@@ -231,101 +230,30 @@ def test_the_filter_refuses_what_it_lists_and_nothing_else(machine):
 # -- many runs
 
 
-class Counted:
-    """A sandbox that runs nothing and counts its runs."""
-
-    tier = "counted"
-
-    def __init__(self, limit=""):
-        self.limit, self.runs = limit, 0
-
-    def run(self, files, command, limits, stdin):
-        self.runs += 1
-        time.sleep(0.02 if command == ["slow"] else 0)
-        out = f"{command[0]} {files.get('a', '')}"
-        return Finished(0, out, "", False, 0.1, b"\xff\x00", self.limit)
-
-
-def test_results_come_in_the_order_of_the_jobs_and_jobs_are_read_as_needed():
+def test_results_come_in_the_order_of_the_items_and_items_are_read_as_needed():
     read = []
 
-    def jobs():
+    def items():
         for number in range(50):
             read.append(number)
-            yield Job({"a": str(number)}, ["slow" if number % 7 == 0 else "quick"])
+            yield number
 
-    results = SandboxPool(Counted(), workers=4).run(jobs())
-    first = next(results)
-    assert first.stdout == "slow 0"
+    def work(number):
+        time.sleep(0.02 if number % 7 == 0 else 0)
+        return number
+
+    results = pooled(work, items(), workers=4)
+    assert next(results) == 0
     assert len(read) < 20
-    assert [result.stdout.split()[1] for result in results] == [str(n) for n in range(1, 50)]
+    assert list(results) == list(range(1, 50))
 
 
 def test_a_failure_of_the_sandbox_reaches_who_asked():
-    class Broken(Counted):
-        def run(self, *_):
-            raise UserError("broken")
+    def broken(_):
+        raise UserError("broken")
 
     with pytest.raises(UserError, match="broken"):
-        list(SandboxPool(Broken(), workers=2).run([Job({}, ["x"])] * 3))
-
-
-def test_results_are_kept_by_content(tmp_path):
-    job = Job({"a": "1", "b": b"2"}, ["quick"], Limits(), b"in")
-    sandbox = Counted()
-    first = list(SandboxPool(sandbox, 1, tmp_path).run([job]))
-    assert list(SandboxPool(sandbox, 1, tmp_path).run([job])) == first
-    assert first[0].report == b"\xff\x00"
-    assert sandbox.runs == 1
-    list(SandboxPool(sandbox, 1).run([job]))
-    assert sandbox.runs == 2, "without a folder nothing is kept"
-
-
-def test_every_part_of_a_job_is_part_of_its_key(monkeypatch):
-    job = Job({"a": "1", "b": "2"}, ["x", "y"], Limits(), b"in")
-    others = [
-        replace(job, files={"a": "1", "b": "3"}),
-        replace(job, files={"a": "1b", "": "2"}),
-        replace(job, command=["x"]),
-        replace(job, command=["xy"]),
-        replace(job, limits=Limits(memory_mb=1)),
-        replace(job, stdin=b""),
-    ]
-    keys = {job_key(each, Counted()) for each in (job, *others)}
-    other_tier = Counted()
-    other_tier.tier = "another"
-    keys.add(job_key(job, other_tier))
-    monkeypatch.setattr(sys, "version", "4.0")
-    keys.add(job_key(job, Counted()))
-    monkeypatch.undo()
-    assert len(keys) == 9
-    assert job_key(replace(job, files={"b": b"2", "a": b"1"}), Counted()) in keys, "order is none"
-    assert content_key("ab", "c") != content_key("a", "bc")
-
-
-@pytest.mark.parametrize(("limit", "runs"), [("wall time", 2), ("cpu time", 1), ("memory", 1)])
-def test_a_timeout_may_be_the_machines_fault_and_is_not_kept(tmp_path, limit, runs):
-    sandbox = Counted(limit)
-    for _ in range(2):
-        list(SandboxPool(sandbox, 1, tmp_path).run([Job({}, ["x"])]))
-    assert sandbox.runs == runs
-
-
-def test_a_damaged_entry_is_made_again(tmp_path):
-    sandbox = Counted()
-    for text in (None, "", "[]", '{"return', None):
-        for entry in tmp_path.rglob("*.json") if text is not None else ():
-            entry.write_text(text)
-        (result,) = SandboxPool(sandbox, 1, tmp_path).run([Job({"a": "1"}, ["x"])])
-        assert result.stdout == "x 1"
-    assert sandbox.runs == 4
-    assert [path.suffix for path in tmp_path.rglob("*") if path.is_file()] == [".json"]
-
-
-def test_a_cache_that_cannot_be_written_says_so(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"--cache_dir .*file.*cannot be written"):
-        ResultCache(tmp_path / "file")
+        list(pooled(broken, range(3), workers=2))
 
 
 # -- benchmark

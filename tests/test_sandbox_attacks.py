@@ -23,7 +23,7 @@ from sandboxes import WAYS, Watch, name_of, none_left, works
 from trees import ROOT
 
 from text2grad.sandbox import Limits, Sandbox
-from text2grad.sandbox_pool import Job, SandboxPool
+from text2grad.sandbox_pool import pooled
 from text2grad.sandbox_tiers import Unshare, tiers
 
 LIMITS = Limits(wall_seconds=5, cpu_seconds=3, memory_mb=192, processes=16, file_mb=4, output_kb=16)
@@ -157,9 +157,12 @@ ENDLESS = {
 def test_endless_loops(tier):
     sources = [dedent(source) for source in ENDLESS.values()]
     marked = f"mark{secrets.token_hex(8)}"
-    jobs = [Job({"a.py": s}, ["python", "a.py", marked], LOOP_LIMITS) for s in sources]
+
+    def run(source):
+        return tier.run({"a.py": source}, ["python", "a.py", marked], LOOP_LIMITS)
+
     started = time.monotonic()
-    ends = dict(zip(ENDLESS, SandboxPool(tier, workers=len(jobs)).run(jobs), strict=True))
+    ends = dict(zip(ENDLESS, pooled(run, sources, len(sources)), strict=True))
     assert time.monotonic() - started < LOOP_LIMITS.wall_seconds + SLACK_SECONDS
     assert not [name for name, end in ends.items() if not end.timed_out]
     assert {end.return_code for end in ends.values()} == {None}
@@ -469,7 +472,8 @@ def test_daemonised_child(sandbox, word, parent_waits):
 
 def test_many_runs_at_once_leave_nothing(tier, word):
     before = {thread.name for thread in threading.enumerate()}
-    jobs = [Job({}, ["python", "-c", "import os; os.fork(); 1/0", word]) for _ in range(4)]
-    assert [done.return_code for done in SandboxPool(tier, workers=2).run(jobs)] == [1] * 4
+    command = ["python", "-c", "import os; os.fork(); 1/0", word]
+    ends = pooled(lambda _: tier.run({}, command), range(4), workers=2)
+    assert [done.return_code for done in ends] == [1] * 4
     assert none_left(word)
     assert {thread.name for thread in threading.enumerate()} == before

@@ -32,7 +32,7 @@ from text2grad.evalplus_samples import Sample, check_same_problems, read_samples
 from text2grad.files import Row, check_writable, sha256_file, write_json, write_rows
 from text2grad.pass_at_k import Attempt, pass_report, pass_table
 from text2grad.sandbox import Finished, Limits, Sandbox, find_sandbox
-from text2grad.sandbox_pool import SandboxPool
+from text2grad.sandbox_pool import pooled
 from text2grad.schema import UserError
 
 if TYPE_CHECKING:
@@ -107,7 +107,6 @@ def judge_samples(
         UserError: no sandbox works here, or EvalPlus cannot use a problem.
     """
     sandbox = find_sandbox(args.unsafe_local_execution)
-    pool = SandboxPool(sandbox, args.workers)
     first = {sample.task_id: place for place, sample in reversed([*enumerate(samples)])}
 
     def judge(place: int) -> Verdict:
@@ -116,7 +115,7 @@ def judge_samples(
         return judge_sample(sandbox, sample, problems[sample.task_id], args, with_reference)
 
     places = range(len(samples))
-    return list(tqdm(pool.map(judge, places), total=len(samples), desc=args.dataset))
+    return list(tqdm(pooled(judge, places, args.workers), total=len(samples), desc=args.dataset))
 
 
 def judge_sample(

@@ -11,6 +11,7 @@ ErrorType = Literal[
     "import_error", "timeout", "test_failure", "execution_error", "syntax_error", "no_tests",
     "tampered",
 ]  # fmt: skip
+LOG_KEY = "log"  # where a record or a line of the journal holds its log
 TIME_LIMIT = "TimeLimit"  # `error_type` of a check that took too long
 
 

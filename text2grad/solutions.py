@@ -15,18 +15,21 @@ from text2grad.outcomes import TestLog
 from text2grad.pass_at_k import Attempt, pass_report, pass_table
 from text2grad.responses import join_problems, read_responses
 from text2grad.sandbox import Limits, find_sandbox
-from text2grad.sandbox_pool import SandboxPool
 from text2grad.schema import Record, UserError
 from text2grad.tasks import TaskSpec, get_task
-from text2grad.unit_tests import run_tests
+from text2grad.test_runs import TestRun, run_all
 
 if TYPE_CHECKING:
-    from text2grad.config import PassAtKConfig
-    from text2grad.config.testing import FaultSearchConfig, TestRunConfig
+    from text2grad.config import PassAtKConfig, PolicyMetricsConfig
+    from text2grad.config.testing import FaultSearchConfig
 
 
-def run_responses(records: Sequence[Record], task: TaskSpec, args: TestRunConfig) -> list[TestLog]:
+def run_responses(
+    records: Sequence[Record], task: TaskSpec, args: PassAtKConfig | PolicyMetricsConfig
+) -> list[TestLog]:
     """What the tests of each record say of the code of its response, in order.
+
+    A second run tests only what the journal beside `args.output_file` lacks.
 
     Raises:
         UserError: a record has no tests, or there is no sandbox.
@@ -35,14 +38,10 @@ def run_responses(records: Sequence[Record], task: TaskSpec, args: TestRunConfig
         if not record.test:
             keys = ", ".join(task.test_keys)
             raise UserError(f"{record.origin}: has no tests: expected one of the keys {keys}")
-    sandbox = find_sandbox(args.unsafe_local_execution)
-    pool = SandboxPool(sandbox, args.workers)
+    runs = [TestRun(record.id, code_of(record.response), record.test) for record in records]
     limits = Limits(args.wall_seconds, args.cpu_seconds)
-
-    def run(record: Record) -> TestLog:
-        return run_tests(sandbox, code_of(record.response), record.test, limits)
-
-    return list(tqdm(pool.map(run, records), total=len(records), desc="testing", unit="solution"))
+    sandbox = find_sandbox(args.unsafe_local_execution)
+    return run_all(runs, sandbox, limits, args.workers, args.output_file)
 
 
 def find_faults(

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import heapq
-import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
-from text2grad.annotators.verdict import LOG_KEY
 from text2grad.candidates import expand_records
 from text2grad.config import TestCaseConfig
-from text2grad.files import Journal, Row, check_writable, read_rows, sha256_text, write_rows
-from text2grad.outcomes import TestLog
+from text2grad.files import Row, check_writable, read_rows, write_rows
+from text2grad.outcomes import LOG_KEY, TestLog
 from text2grad.prepare import check_ids, folder_files, hub_files
 from text2grad.records import rows_to_records, sample_in_order
-from text2grad.resumable import ask_missing
-from text2grad.sandbox import Limits, Sandbox, find_sandbox
-from text2grad.sandbox_pool import SandboxPool
+from text2grad.sandbox import Limits, find_sandbox
 from text2grad.schema import UserError
 from text2grad.solutions import code_of
 from text2grad.tables import text_table
 from text2grad.tasks import TaskSpec, get_task
-from text2grad.unit_tests import harness_version, run_tests
+from text2grad.test_runs import TestRun, run_all
 
 DIFFICULTY_KEY = "gpt_difficulty"
 
@@ -45,7 +40,10 @@ def run_test_cases(args: TestCaseConfig) -> None:
     check_writable(output.parent, "--output_file")
     sandbox = find_sandbox(args.unsafe_local_execution)
     rows = read_candidates(args, task)
-    logs = run_rows(rows, task, sandbox, output, args)
+    response, test = task.response_keys[0], task.test_keys[0]
+    runs = [TestRun(str(row["id"]), code_of(row[response]), row[test]) for row in rows]
+    limits = Limits(args.wall_seconds, args.cpu_seconds, args.memory_mb)
+    logs = run_all(runs, sandbox, limits, args.workers, output)
     tested = [{**row, LOG_KEY: log.to_json()} for row, log in zip(rows, logs, strict=True)]
     write_rows(output, tested, "--output_file")
     print(summary(logs, sandbox.tier))
@@ -68,36 +66,6 @@ def read_candidates(args: TestCaseConfig, task: TaskSpec) -> list[Row]:
         raise UserError(f"{_origin(args, task)}: no record is left to test")
     check_ids(rows, _origin(args, task))
     return rows
-
-
-def run_rows(
-    rows: Sequence[Row], task: TaskSpec, sandbox: Sandbox, output: Path, args: TestCaseConfig
-) -> list[TestLog]:
-    """One log per row: from the journal where it has one, else by a run."""
-    limits = Limits(args.wall_seconds, args.cpu_seconds, args.memory_mb)
-    pool = SandboxPool(sandbox, args.workers)
-    codes = [code_of(row[task.response_keys[0]]) for row in rows]
-    tests = [row[task.test_keys[0]] for row in rows]
-    fixed = json.dumps([asdict(limits), sandbox.tier, harness_version()])
-    keys = [sha256_text(fixed, code, test) for code, test in zip(codes, tests, strict=True)]
-
-    def run(places: Sequence[int], done: Callable[[int, TestLog], None]) -> None:
-        def one(place: int) -> TestLog:
-            return run_tests(sandbox, codes[place], tests[place], limits)
-
-        for number, log in enumerate(pool.map(one, places)):
-            done(number, log)
-
-    return ask_missing(
-        Journal(output.with_suffix(".journal.jsonl"), "--output_file"),
-        keys,
-        run,
-        lambda place, log: {"id": rows[place]["id"], LOG_KEY: log.to_json()},
-        lambda row: TestLog.from_json(row[LOG_KEY]),
-        retry_failed=False,
-        title=f"testing ({sandbox.tier})",
-        unit="record",
-    )
 
 
 def summary(logs: Sequence[TestLog], tier: str) -> str:

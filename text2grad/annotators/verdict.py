@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from text2grad.outcomes import LOG_KEY
 from text2grad.schema import Record, UserError
 
-LOG_KEY = "log"
 MAX_TEST_CHARS = 6000
 MAX_OUTPUT_CHARS = 3000
 _CUT = "\n[... left out ...]\n"
