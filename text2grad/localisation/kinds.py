@@ -21,8 +21,6 @@ _OF_CALL: dict[str, Kind] = {
     **dict.fromkeys(("isinstance", "bool", "any", "all", "callable", "hasattr"), "bool"),
     **{"tuple": "tuple", "set": "set", "dict": "dict", "float": "float"},
 }
-_STR_TO_STR = ("lower", "upper", "strip", "lstrip", "rstrip", "replace", "join", "title")
-_STR_TO_BOOL = ("isdigit", "isalpha", "isalnum", "isupper", "islower", "startswith", "endswith")
 _OF_STR_METHOD: dict[str, Kind] = {
     **dict.fromkeys(
         ["lower", "upper", "strip", "lstrip", "rstrip", "replace", "join", "title", "capitalize"],

@@ -99,11 +99,6 @@ def _unused_variable(function: Function) -> Found:
             yield from ((p, f"`{name}` is given a value that is never used") for p in parents)
 
 
-def _gives_one_name(node: ast.AST) -> bool:
-    is_single = isinstance(node, ast.Assign) and len(node.targets) == 1
-    return is_single and isinstance(node.targets[0], ast.Name)
-
-
 def _is_inert(value: ast.AST) -> bool:
     """Whether computing it can neither do anything nor fail."""
     kinds = (ast.Constant, ast.List, ast.Dict, ast.Tuple, ast.Load)
