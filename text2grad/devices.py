@@ -16,7 +16,7 @@ from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import gather_object
 from transformers.integrations import unset_hf_deepspeed_config
 
-from text2grad.config.deepspeed import check_launcher, read_deepspeed
+from text2grad.config.deepspeed import check_launcher, check_launcher_values, read_deepspeed
 from text2grad.config.launch import resolved_flags
 from text2grad.schema import UserError
 
@@ -50,10 +50,14 @@ def start_accelerator(args: PolicyConfig) -> Accelerator:
         more |= {"log_with": args.log_with, "project_dir": args.output_dir}
     if args.deepspeed:
         config = read_deepspeed(args, int(os.environ.get("WORLD_SIZE", "1")))
+        check_launcher_values(config, f"--deepspeed {args.deepspeed}", os.environ)
         _prepare_deepspeed()
         more["deepspeed_plugin"] = DeepSpeedPlugin(hf_ds_config=config, zero3_init_flag=False)
         more["gradient_accumulation_steps"] = args.gradient_accumulation_steps
-    accelerator = Accelerator(mixed_precision="no", **more)
+    # without a GPU accelerate has to be told, or it takes each process for the only one; DeepSpeed
+    # it would then leave out without a word, see `count_processes`
+    cpu = not args.deepspeed and not torch.accelerator.is_available()
+    accelerator = Accelerator(mixed_precision="no", cpu=cpu, **more)
     count_processes()
     # accelerate told transformers of ZeRO-3 all the same, which then would cut the policy before it
     # is complete, and the reward model, which is no part of it
