@@ -154,7 +154,7 @@ class Text2GradTrainer:
         self.step_number += 1
         clock = Stopwatch()
         with clock.phase("rollout"):
-            prompts, responses = self.collect(records)
+            prompts, responses = all_or_none(lambda: self.collect(records))
         with clock.phase("critique"):
             judged = self.critique(records, responses)
         with clock.phase("score"):
