@@ -209,6 +209,17 @@ def test_value_loss_corners(value, target, loss, slope, clipped):
     close(got.stats["error"], (value - target) ** 2)
 
 
+def test_rounding_is_no_clipping_of_values():
+    """In fp32 a + (b - a) is often not b."""
+    places = torch.arange(1, 100, dtype=torch.float32)[None]
+    old, values = 0.1 * torch.sin(places), 0.09 * torch.cos(3 * places)
+    mask = rows(99, width=99)
+    assert (old + (values - old) != values).any()
+    got = value_loss(values, old, torch.zeros_like(old), mask, 0.2, 99.0)
+    assert got.stats["clip_fraction"] == 0
+    close(got.loss, 0.5 * values.square().mean())
+
+
 def test_explained_variance():
     returns, mask = row(1.0, 2.0, 3.0, NAN), rows(3, width=4)
 

@@ -289,7 +289,10 @@ def value_loss(
     """
     values, old_values = _blank(values, mask), _blank(old_values, mask)
     returns = _blank(returns, mask)
-    held = old_values + (values - old_values).clamp(-clip_range, clip_range)
+    moved = values - old_values
+    bounded = old_values + moved.clamp(-clip_range, clip_range)
+    # exactly the value within the range, or rounding would count as clipped
+    held = torch.where(moved.abs() <= clip_range, values, bounded)
     free, clipped = (values - returns).square(), (held - returns).square()
     losses = 0.5 * torch.maximum(free, clipped)
     return _reduce(losses, mask, denominator, clip_fraction=clipped > free, error=free)
