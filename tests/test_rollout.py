@@ -14,7 +14,6 @@ from text2grad.rollout import (
     response_hidden,
     sample_responses,
     score_tokens_of,
-    split_micro_batches,
     token_logps,
 )
 
@@ -70,10 +69,6 @@ def test_masks_and_positions_come_from_lengths():
     assert batch.attention_mask.sum(1).tolist() == [10, 7, 5]
     assert batch.position_ids[1].tolist() == [0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6]
     assert batch.prompt_width == 7
-
-
-def test_micro_batches_hold_similar_lengths_and_every_row_once():
-    assert split_micro_batches([9, 1, 8, 2, 3], 2) == [[1, 3], [4, 2], [0]]
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 256])

@@ -83,6 +83,8 @@ class MicroBatch:
         input_ids, attention_mask, position_ids: (b, P + R).
         response_ids: (b, R).
         response_mask: (b, R) bool, True = a sampled token.
+        update: number of the update that it is a part of in every epoch; None if updates are drawn
+            anew in each.
     """
 
     rows: Tensor
@@ -91,6 +93,7 @@ class MicroBatch:
     position_ids: Tensor
     response_ids: Tensor
     response_mask: Tensor
+    update: int | None = None
 
     @classmethod
     def collate(
@@ -100,6 +103,7 @@ class MicroBatch:
         responses: Sequence[Sequence[int]],
         pad_id: int,
         device: torch.device,
+        update: int | None = None,
     ) -> MicroBatch:
         """Pad the chosen rows; masks come from lengths, never from the pad id."""
         width_p = max(len(prompts[row]) for row in rows)
@@ -119,18 +123,13 @@ class MicroBatch:
             positions.to(device),
             ids[:, width_p:].to(device),
             mask[:, width_p:].to(device),
+            update,
         )
 
     @property
     def prompt_width(self) -> int:
         """P."""
         return self.input_ids.shape[1] - self.response_ids.shape[1]
-
-
-def split_micro_batches(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """Rows in groups of `size`, similar lengths together so that little is padded."""
-    order = sorted(range(len(lengths)), key=lambda row: (lengths[row], row))
-    return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 def response_hidden(model: nn.Module, batch: MicroBatch) -> Tensor:
