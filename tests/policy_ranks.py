@@ -1,6 +1,7 @@
-"""One of several processes of small PPO runs under DeepSpeed; `test_policy_ranks.py` starts them.
+"""One of several processes of small PPO runs; `test_policy_ranks.py` starts them.
 
     python -m deepspeed.launcher.runner --num_accelerators 2 policy_ranks.py SETTINGS.json
+    python -m accelerate.commands.launch --num_processes 2 policy_ranks.py SETTINGS.json
 
 Writes `rank_{i}.json` beside the settings: what it found, and a digest of its trained weights after
 each of the runs.
@@ -13,6 +14,7 @@ import json
 import os
 import random
 import sys
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,69 @@ def forget_launch() -> None:
     os.environ.pop("ACCELERATE_USE_DEEPSPEED", None)
 
 
+class Fetches:
+    """Counts, by phase of a step, how often ZeRO-3 brings weights together.
+
+    "whole" are contexts that gather all weights, "modules" the calls before a module's forward or
+    backward pass; what an update counts shows that such calls would be seen.
+    """
+
+    def __init__(self, made: Text2GradTrainer) -> None:
+        from deepspeed.runtime.zero import GatheredParameters
+        from deepspeed.runtime.zero.partitioned_param_coordinator import (
+            PartitionedParameterCoordinator,
+        )
+
+        self.seen: dict[str, Counter[str]] = defaultdict(Counter)
+        self._phase = ""
+        self._count(GatheredParameters, "__enter__", "whole")
+        self._count(PartitionedParameterCoordinator, "fetch_sub_module", "modules")
+        for place, name in ((made, "collect"), (made, "_token_stats"), (made, "validate")):
+            self._watch(place, name)
+        self._watch(made.updater, "run")
+
+    def _count(self, owner: type, name: str, kind: str) -> None:
+        plain = getattr(owner, name)
+
+        def counted(this: Any, *args: Any, **named: Any) -> Any:
+            if getattr(this, "enabled", True):
+                self.seen[self._phase][kind] += 1
+            return plain(this, *args, **named)
+
+        setattr(owner, name, counted)
+
+    def _watch(self, owner: Any, name: str) -> None:
+        plain = getattr(owner, name)
+
+        def watched(*args: Any, **named: Any) -> Any:
+            self._phase, before = name, self._phase
+            self.seen[name]["calls"] += 1
+            try:
+                return plain(*args, **named)
+            finally:
+                self._phase = before
+
+        setattr(owner, name, watched)
+
+
+def facts(made: Text2GradTrainer) -> dict[str, Any]:
+    """What this process is part of."""
+    engine = made.weights.policy
+    group = torch.distributed.distributed_c10d._get_default_group()
+    patience = group._get_backend(torch.device("cpu")).options._timeout
+    found = {
+        "engine": type(engine).__name__,
+        "processes": made.accelerator.num_processes,
+        "training": engine.module.training,
+        "patience_seconds": patience.total_seconds(),
+    }
+    if found["engine"] == "DeepSpeedEngine":
+        found["stage"] = engine.zero_optimization_stage()
+        found["accumulation"] = engine.gradient_accumulation_steps()
+        found["clipping"] = engine.gradient_clipping()
+    return found
+
+
 def main(settings: dict[str, Any], folder: Path) -> None:
     """All runs of the settings, one after the other."""
     found: dict[str, Any] = {"digests": {}}
@@ -85,14 +150,12 @@ def main(settings: dict[str, Any], folder: Path) -> None:
         forget_launch()
         made = build(settings, name, **flags)
         made.accelerator.end_training = lambda: None  # the next run needs the communication
-        engine = made.weights.policy
-        found["engine"], found["stage"] = type(engine).__name__, engine.zero_optimization_stage()
-        found["processes"] = made.accelerator.num_processes
-        found["accumulation"] = engine.gradient_accumulation_steps()
-        found["clipping"] = engine.gradient_clipping()
-        found["training"] = engine.module.training
+        found |= facts(made)
+        fetches = Fetches(made) if settings["fetches"] == name else None
         made.train()
         found["digests"][name] = digest(made)
+        if fetches:
+            found["fetches"] = fetches.seen
     rank = made.accelerator.process_index
     (folder / f"rank_{rank}.json").write_text(json.dumps(found), encoding="utf-8")
 

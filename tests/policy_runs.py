@@ -11,6 +11,7 @@ from unittest.mock import patch
 import torch
 from tiny import byte_level_tokenizer, tiny_llama
 
+from text2grad.annotators.reward_model import DecodingStats
 from text2grad.config import PolicyConfig
 from text2grad.rollout import MicroBatch, TokenStats
 from text2grad.schema import Feedback, Record, Span, Unparseable
@@ -45,13 +46,14 @@ class FakeCritic:
         poor: str = "o",
     ) -> None:
         self.fails = fails
+        self.stats = DecodingStats()
         self.labels = dict.fromkeys(good, "good") | dict.fromkeys(poor, "poor")
 
     def annotate(self, records: Sequence[Record]) -> list[Feedback | Unparseable]:
-        return [self._judge(record) for record in records]
-
-    def rates(self) -> dict[str, float]:
-        return {"rejected_share": 0.25}
+        said = [self._judge(record) for record in records]
+        # one token a response: the first choice of every fourth was rejected
+        self.stats = DecodingStats(len(said), len(said), 1.0, [], 4 * len(said), len(said))
+        return said
 
     def _judge(self, record: Record) -> Feedback | Unparseable:
         if self.fails(record):

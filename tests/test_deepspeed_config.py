@@ -6,7 +6,7 @@ import pytest
 from trees import ROOT
 
 from text2grad.config import PolicyConfig
-from text2grad.config.deepspeed import check_launcher, read_deepspeed
+from text2grad.config.deepspeed import check_launcher, check_launcher_values, read_deepspeed
 from text2grad.schema import UserError
 
 SHIPPED = sorted((ROOT / "NL_Gradient_Policy_Optimization").glob("*/deepspeed.json"))
@@ -167,11 +167,71 @@ def test_a_launcher_that_agrees_is_let_be(environ, deepspeed):
     check_launcher(flags(deepspeed), environ)
 
 
+@pytest.mark.parametrize(
+    ("key", "said", "message"),
+    [
+        (
+            "DEEPSPEED_ZERO_STAGE",
+            "3",
+            'zero_stage: 3 of the launcher contradicts "zero_optimization',
+        ),
+        (
+            "DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE",
+            "cpu",
+            'offload_optimizer_device: cpu of the launcher contradicts "zero_optimization.offload',
+        ),
+        (
+            "DEEPSPEED_OFFLOAD_PARAM_DEVICE",
+            "nvme",
+            'offload_param_device: nvme of the launcher contradicts "zero_optimization.offload_pa',
+        ),
+        (
+            "GRADIENT_ACCUMULATION_STEPS",
+            "8",
+            'gradient_accumulation_steps: 8 of the launcher contradicts "gradient_accumulation_s',
+        ),
+        (
+            "GRADIENT_CLIPPING",
+            "1.0",
+            'gradient_clipping: 1.0 of the launcher contradicts "gradient_clipping" of --deepspeed',
+        ),
+    ],
+)
+def test_what_the_launcher_says_beside_the_file_contradicts_it(file, key, said, message):
+    path = file()
+    with pytest.raises(UserError) as raised:
+        launched(path, **{key: said})
+    assert str(raised.value).startswith(message)
+    assert f"--deepspeed {path}" in str(raised.value)
+
+
+def test_what_the_launcher_says_as_the_file_is_let_be(file):
+    launched(file())
+    launched(
+        file(**{"zero_optimization.offload_param": {"device": "cpu"}}),
+        DEEPSPEED_ZERO_STAGE="2",
+        DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE="none",
+        DEEPSPEED_OFFLOAD_PARAM_DEVICE="cpu",
+        GRADIENT_ACCUMULATION_STEPS="3",
+        GRADIENT_CLIPPING="0.7",
+    )
+    launched(file(), GRADIENT_CLIPPING="1.0", max_grad_norm=1)
+
+
+def launched(path, max_grad_norm=0.7, **environ):
+    """Read the file as a run does that `accelerate launch` started."""
+    config = read_deepspeed(flags(path, max_grad_norm=max_grad_norm), 4)
+    named = {f"ACCELERATE_{key}": said for key, said in environ.items()}
+    check_launcher_values(config, f"--deepspeed {path}", named)
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
 def test_the_shipped_launch_asks_for_nothing_that_the_flags_decide(path):
     lines = (path.parent / "accelerate_config.yaml").read_text(encoding="utf-8").splitlines()
     assert 'mixed_precision: "no"' in lines
     assert "distributed_type: MULTI_GPU" in lines
     assert not [
-        line for line in lines if line.startswith(("deepspeed", "num_processes", "use_cpu"))
+        line
+        for line in lines
+        if line.startswith(("deepspeed", "num_", "machine_rank", "main_process", "use_cpu"))
     ]

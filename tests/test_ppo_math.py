@@ -16,6 +16,7 @@ from text2grad.ppo_math import (
     masked_moments,
     masked_sum,
     policy_loss,
+    sample_deviation,
     token_rewards,
     value_loss,
     weigh_by_length,
@@ -40,7 +41,8 @@ def test_nothing_to_average_is_zero():
     close(masked_mean(row(NAN, 5.0), nothing), 0.0)
     close(masked_mean(row(NAN, 5.0), nothing, denominator=0), 0.0)
     close(whiten(row(NAN, 5.0), nothing, torch.zeros(3), True, 0.1), 0.0)
-    close(explained_variance(row(NAN, 5.0), row(1.0, 2.0), nothing), 0.0)
+    close(explained_variance(torch.zeros(3), torch.zeros(3)), 0.0)
+    close(sample_deviation(torch.zeros(3)), 0.0)
 
 
 def test_masked_moments_add_up_over_ranks():
@@ -209,12 +211,25 @@ def test_value_loss_corners(value, target, loss, slope, clipped):
 
 def test_explained_variance():
     returns, mask = row(1.0, 2.0, 3.0, NAN), rows(3, width=4)
-    close(explained_variance(returns, returns, mask), 1.0)
-    close(explained_variance(row(0.0, 0.0, 0.0, INF), returns, mask), 0.0)
+
+    def explained(*values):
+        errors = returns - row(*values)
+        return explained_variance(masked_moments(returns, mask), masked_moments(errors, mask))
+
+    close(explained(1.0, 2.0, 3.0, NAN), 1.0)
+    close(explained(0.0, 0.0, 0.0, INF), 0.0)
     # Errors 0, 1, 0: variance 1/3 - 1/9 = 2/9, against 2/3 of the returns: 1 - 1/3.
-    close(explained_variance(row(1.0, 1.0, 3.0, INF), returns, mask), 0.6666667)
+    close(explained(1.0, 1.0, 3.0, INF), 0.6666667)
     # Turned round: errors -2, 0, 2, variance 8/3: 1 - 4.
-    close(explained_variance(row(3.0, 2.0, 1.0, INF), returns, mask), -3.0)
+    close(explained(3.0, 2.0, 1.0, INF), -3.0)
     # 51 returns of 0.1: the float64 moments leave a variance of 2e-18, which is rounding.
     returns, mask = torch.full((1, 51), 0.1), rows(51, width=51)
-    close(explained_variance(torch.arange(51.0)[None], returns, mask), 0.0)
+    close(explained(*range(51)), 0.0)
+
+
+def test_the_deviation_of_a_sample():
+    two, mask = row(1.0, 3.0), rows(2, width=2)
+    close(sample_deviation(masked_moments(two, mask)), 2**0.5)
+    close(sample_deviation(masked_moments(two[:, :1], mask[:, :1])), 0.0)
+    parts = [masked_moments(two[:, i : i + 1], mask[:, i : i + 1]) for i in (0, 1)]
+    close(sample_deviation(parts[0] + parts[1]), 2**0.5)

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from trees import ROOT, SHELLS, TREES, relative
+from trees import LAUNCH, ROOT, SHELLS, TREES, relative
 
 every_shell = pytest.mark.parametrize("shell", SHELLS, ids=relative)
 AWKWARD = ["two words", "", "it's", 'a "quote"', "$HOME", "back\\slash", "*", "ünï", "line\nbreak"]
@@ -108,7 +108,7 @@ def test_flags_given_come_last_and_unchanged(trees, shell):
 def test_variables_from_outside_replace_the_defaults(trees, shell):
     for found in assignments(shell):
         name, default = found.groups()
-        if name == "GPUS":
+        if name in LAUNCH:
             continue
         _, plain = start(trees, shell)
         _, changed = start(trees, shell, **{name: "my/value"})
@@ -189,7 +189,80 @@ def test_the_policy_is_one_process_unless_there_are_several_gpus(trees, shell):
     started, _ = policy_words(trees, shell, GPUS="4")
     assert started[:4] == ["-m", "accelerate.commands.launch", "--config_file", started[3]]
     assert (shell.parent / started[3]).is_file()
-    assert started[4:] == ["--num_processes", "4", script]
+    assert started[4:] == ["--num_processes", "4", "--num_machines", "1", script]
+
+
+@every_policy
+@pytest.mark.parametrize("gpus", ["0", "3"])
+def test_several_machines_get_the_same_command_but_for_their_number(trees, shell, gpus):
+    """A machine without a GPU has one process; batch and DeepSpeed follow all processes."""
+    given = {"NODES": "2", "MAIN_ADDRESS": "first.example", "MAIN_PORT": "4321", "GPUS": gpus}
+    given["ADAFACTOR"] = "false"
+    machines = [policy_words(trees, shell, NODE_RANK=rank, **given) for rank in ("0", "1")]
+    for rank, (words, deepspeed) in enumerate(machines):
+        assert words[2:] == [
+            *("--config_file", "accelerate_config.yaml"),
+            *("--num_processes", str(2 * max(int(gpus), 1)), "--num_machines", "2"),
+            *("--machine_rank", str(rank)),
+            *("--main_process_ip", "first.example", "--main_process_port", "4321"),
+            shell.name.replace(".sh", ".py"),
+        ]
+        assert deepspeed == ("deepspeed.json" if gpus == "3" else "")
+
+
+@every_policy
+def test_the_batch_grows_with_the_processes(trees, shell):
+    def batch(**variables):
+        words = start(trees, shell, **variables)[1][-1][2]
+        return int(words[words.index("--batch_size") + 1])
+
+    places = {"MAIN_ADDRESS": "first.example", "NODE_RANK": "0"}
+    one = batch(GPUS="0")
+    assert one == batch(GPUS="1")
+    assert batch(GPUS="3") == 3 * one
+    assert batch(GPUS="3", NODES="2", **places) == 6 * one
+    assert batch(GPUS="0", NODES="2", **places) == 2 * one
+
+
+def refused(trees, shell, **variables):
+    """The one line that a shell says before it stops with status 2."""
+    with pytest.raises(subprocess.CalledProcessError) as raised:
+        start(trees, shell, **variables)
+    assert raised.value.returncode == 2
+    assert not recorded(trees.parent / "record")
+    (line,) = raised.value.stderr.splitlines()
+    return line
+
+
+@every_policy
+@pytest.mark.parametrize("given", [{"NODE_RANK": "1"}, {"MAIN_ADDRESS": "first.example"}])
+def test_several_machines_need_a_number_and_the_first_one(trees, shell, given):
+    line = refused(trees, shell, NODES="2", GPUS="2", **given)
+    assert line.startswith("error: NODES=2: set MAIN_ADDRESS, ")
+    assert "NODE_RANK" in line
+
+
+@every_policy
+@pytest.mark.parametrize("said", ["num_processes: 8", "num_machines: 3"])
+def test_a_launcher_file_that_counts_otherwise_is_named_with_the_variables(trees, shell, said):
+    file = (trees / shell.relative_to(ROOT)).parent / "accelerate_config.yaml"
+    with file.open("a", encoding="utf-8") as out:
+        out.write(f"{said}\n")
+    line = refused(trees, shell, GPUS="4")
+    counted = "num_processes: 4" if "processes" in said else "num_machines: 1"
+    assert line == (
+        f"error: {said} of accelerate_config.yaml contradicts GPUS=4 and NODES=1, {counted}; "
+        "remove that line"
+    )
+    assert start(trees, shell, GPUS="0")[1], "one process has no launcher"
+
+
+@every_policy
+def test_a_launcher_file_that_counts_alike_is_let_be(trees, shell):
+    file = (trees / shell.relative_to(ROOT)).parent / "accelerate_config.yaml"
+    with file.open("a", encoding="utf-8") as out:
+        out.write("num_processes: 4\nnum_machines: 1\n")
+    assert start(trees, shell, GPUS="4")[1]
 
 
 @every_policy

@@ -6,20 +6,25 @@ import importlib.util
 import json
 import os
 import socket
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
-from accelerate import Accelerator, DeepSpeedPlugin
+from accelerate import Accelerator, DeepSpeedPlugin, InitProcessGroupKwargs
 from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import gather_object
 from transformers.integrations import unset_hf_deepspeed_config
 
-from text2grad.config.deepspeed import check_launcher, read_deepspeed
+from text2grad.config.deepspeed import check_launcher, check_launcher_values, read_deepspeed
 from text2grad.config.launch import resolved_flags
 from text2grad.schema import UserError
 
 if TYPE_CHECKING:
     from text2grad.config import PolicyConfig
+
+Result = TypeVar("Result")
+Row = dict[str, Any]
 
 # Any of these will do; tensorboardX, which comes with requirements.txt, writes the same files.
 TRACKER_PACKAGES = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",)}
@@ -38,16 +43,21 @@ def start_accelerator(args: PolicyConfig) -> Accelerator:
             processes.
     """
     check_launcher(args, os.environ)
-    more: dict[str, Any] = {}
+    patience = InitProcessGroupKwargs(timeout=timedelta(seconds=args.ddp_timeout))
+    more: dict[str, Any] = {"kwargs_handlers": [patience]}
     if args.log_with != "none":
         _tracker_arguments(args)
-        more = {"log_with": args.log_with, "project_dir": args.output_dir}
+        more |= {"log_with": args.log_with, "project_dir": args.output_dir}
     if args.deepspeed:
         config = read_deepspeed(args, int(os.environ.get("WORLD_SIZE", "1")))
+        check_launcher_values(config, f"--deepspeed {args.deepspeed}", os.environ)
         _prepare_deepspeed()
         more["deepspeed_plugin"] = DeepSpeedPlugin(hf_ds_config=config, zero3_init_flag=False)
         more["gradient_accumulation_steps"] = args.gradient_accumulation_steps
-    accelerator = Accelerator(mixed_precision="no", **more)
+    # without a GPU accelerate has to be told, or it takes each process for the only one; DeepSpeed
+    # it would then leave out without a word, see `count_processes`
+    cpu = not args.deepspeed and not torch.accelerator.is_available()
+    accelerator = Accelerator(mixed_precision="no", cpu=cpu, **more)
     count_processes()
     # accelerate told transformers of ZeRO-3 all the same, which then would cut the policy before it
     # is complete, and the reward model, which is no part of it
@@ -61,6 +71,43 @@ def start_accelerator(args: PolicyConfig) -> Accelerator:
             f"{args.gradient_accumulation_steps} times {processes} processes"
         )
     return accelerator
+
+
+def all_or_none(work: Callable[[], Result]) -> Result:
+    """Do what may fail in one process alone, as asking a server may; then it fails in all.
+
+    The others would wait for a message that never comes.
+
+    Raises:
+        UserError: of this process, or else of the first that failed.
+    """
+    result, error = None, None
+    try:
+        result = work()
+    except UserError as caught:
+        error = caught
+    faults = gather_object([str(error) if error else ""])
+    if error:
+        raise error
+    for process, fault in enumerate(faults):
+        if fault:
+            raise UserError(f"process {process}: {fault}")
+    return cast("Result", result)
+
+
+def rows_of_all(accelerator: Accelerator, rows: Sequence[Row]) -> list[Row]:
+    """The rows of all processes, at the main one; the others get none.
+
+    They come in turns, one of each process: in the order of the batch from which `PromptOrder`
+    dealt the prompts.
+    """
+    if accelerator.num_processes == 1:
+        return [*rows]
+    parts: list[Any] | None = None
+    if accelerator.is_main_process:
+        parts = [None] * accelerator.num_processes
+    torch.distributed.gather_object([*rows], parts)
+    return [row for turn in zip(*parts or (), strict=True) for row in turn]
 
 
 def count_processes() -> None:

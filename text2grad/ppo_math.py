@@ -295,11 +295,20 @@ def value_loss(
     return _reduce(losses, mask, denominator, clip_fraction=clipped > free, error=free)
 
 
-def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
+def explained_variance(returns: Tensor, errors: Tensor) -> Tensor:
     """Share of the variance of the returns that the values account for, a scalar.
 
-    1 is perfect, 0 no better than a constant, negative worse; 0 if the returns do not vary.
+    1 is perfect, 0 no better than a constant, negative worse; 0 if the returns do not vary. Takes
+    the `masked_moments` of the returns and of returns minus values, summed over ranks.
     """
-    error = _blank(returns, mask) - _blank(values, mask)
-    total, missed = (_variance(masked_moments(x, mask)) for x in (returns, error))
+    total, missed = _variance(returns), _variance(errors)
     return torch.where(total > 0, 1.0 - missed / total, 0.0)
+
+
+def sample_deviation(moments: Tensor) -> Tensor:
+    """Deviation estimated from a sample, with n - 1 in the denominator; 0 for fewer than two.
+
+    Example: the `masked_moments` of 1 and 3 -> sqrt(2)
+    """
+    count = moments[0]
+    return (_variance(moments) * count / (count - 1).clamp(min=1)).sqrt()

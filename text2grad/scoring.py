@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from text2grad.alignment import label_scores, label_tokens, locate_spans, response_text
+from text2grad.chat import PromptTooLong
 from text2grad.run_folder import weights_sha256
 from text2grad.schema import Feedback, Record, Span, Unparseable
 from text2grad.target_formats import resolve_format
@@ -49,6 +50,23 @@ def sampled_record(record: Record, pieces: Sequence[bytes]) -> Record:
     return replace(record, response=text, human_feedback="", feedback=None)
 
 
+def ask_critic(critic: Any, sampled: Sequence[Record], alone: bool) -> list[Feedback | Unparseable]:
+    """What the critic says of responses.
+
+    Args:
+        critic: made by `build_critic`.
+        sampled: the responses of this process.
+        alone: there is no other process. Where there is one, a share of which nothing fits the
+            critic's prompt is no reason to stop: it may be a single response.
+    """
+    try:
+        return critic.annotate(sampled)
+    except PromptTooLong as error:
+        if alone:
+            raise
+        return [Unparseable(str(error))] * len(sampled)
+
+
 def judge(
     record: Record, pieces: list[bytes], feedback: Feedback | Unparseable, task: TaskSpec
 ) -> Judged:
@@ -61,37 +79,51 @@ def judge(
     return Judged(record, pieces, feedback, spans, label_scores(labels, task), quoted)
 
 
-def critique_health(judged: Sequence[Judged]) -> dict[str, Any]:
-    """Parse, match and coverage rates of a batch; 0 where there is nothing to count.
+def critique_counts(judged: Sequence[Judged]) -> tuple[Counter[str], Counter[str]]:
+    """What `critique_health` is made of, and how often which reason made a critique unparseable.
+
+    The counts of several processes add up.
+    """
+    parsed = [one for one in judged if one.scores is not None]
+    spans = [span for one in parsed for span in one.spans]
+    scores = [score for one in parsed for score in one.scores or ()]
+    counts = {
+        "responses": len(judged),
+        "judged": len(parsed),
+        "spans": len(spans),
+        "unmatched": sum(span.match == "unmatched" for span in spans),
+        "scores": len(scores),
+        "quoted": sum(one.quoted for one in parsed),
+        "positive": sum(score > 0 for score in scores),
+        "negative": sum(score < 0 for score in scores),
+    }
+    said = [one.feedback for one in judged]
+    return Counter(counts), Counter(one.reason for one in said if isinstance(one, Unparseable))
+
+
+def critique_health(counts: Mapping[str, int]) -> dict[str, float]:
+    """Parse, match and coverage rates out of `critique_counts`; 0 where there is nothing to count.
 
     "coverage" is the share of the tokens that a quote marks; "positive_share" and "negative_share"
     count scores, those of unmarked tokens among them.
     """
-    parsed = [one for one in judged if one.scores is not None]
-    matches = Counter(span.match for one in parsed for span in one.spans)
-    n_spans = sum(matches.values())
-    scores = [score for one in parsed for score in one.scores or ()]
-    reasons = Counter(
-        one.feedback.reason for one in judged if isinstance(one.feedback, Unparseable)
-    )
 
-    def share(count: int, total: int) -> float:
-        return count / total if total else 0.0
+    def share(name: str, total: str, lacking: int = 0) -> float:
+        return (counts[name] - lacking) / counts[total] if counts[total] else 0.0
 
     return {
-        "parse_rate": share(len(parsed), len(judged)),
-        "unparseable": dict(reasons),
-        "match_rate": share(n_spans - matches["unmatched"], n_spans),
-        "unmatched_rate": share(matches["unmatched"], n_spans),
-        "spans_per_response": share(n_spans, len(parsed)),
-        "coverage": share(sum(one.quoted for one in parsed), len(scores)),
-        "positive_share": share(sum(score > 0 for score in scores), len(scores)),
-        "negative_share": share(sum(score < 0 for score in scores), len(scores)),
+        "parse_rate": share("judged", "responses"),
+        "match_rate": share("spans", "spans", counts["unmatched"]),
+        "unmatched_rate": share("unmatched", "spans"),
+        "spans_per_response": share("spans", "judged"),
+        "coverage": share("quoted", "scores"),
+        "positive_share": share("positive", "scores"),
+        "negative_share": share("negative", "scores"),
     }
 
 
 def build_critic(args: PolicyConfig, task: TaskSpec) -> Any:
-    """Who judges the samples, with `annotate(records)` and `rates()`."""
+    """Who judges the samples: `annotate(records)`, and `stats` of it where it writes replies."""
     if args.feedback_source == "reference":
         from text2grad.annotators.reference import ReferenceAnnotator
 

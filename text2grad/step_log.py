@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from text2grad.ppo_math import explained_variance, masked_mean
+from text2grad.annotators.reward_prompts import ReplyStats
+from text2grad.ppo_math import explained_variance, masked_moments, sample_deviation
 from text2grad.rollout import TokenStats
 from text2grad.schema import Feedback
-from text2grad.scoring import Judged, critique_health
+from text2grad.scoring import Judged, critique_counts, critique_health
 from text2grad.update import Credit
 
 
@@ -30,64 +34,132 @@ class Stopwatch:
         self.seconds[name] = time.perf_counter() - started
 
 
-def step_metrics(
+@dataclass(frozen=True)
+class Tally:
+    """What one process saw of a step, as sums: those of all processes make the figures of the step.
+
+    Attributes:
+        counts: how many, by name: those of `critique_counts`, and tokens.
+        reasons: why critiques were unparseable, and how often.
+        moments: count, sum and sum of squares by name, (3,) float64 on the CPU.
+        lengths: shortest and longest response in tokens.
+        seconds: of each phase.
+        replies: how the critic wrote; None if it does not write.
+    """
+
+    counts: Counter[str]
+    reasons: Counter[str]
+    moments: dict[str, Tensor]
+    lengths: tuple[int, int]
+    seconds: dict[str, float]
+    replies: ReplyStats | None
+
+    @classmethod
+    def of_all(cls, parts: Sequence[Tally]) -> Tally:
+        """The union; the slowest process says how long a phase took."""
+        first = parts[0]
+        return cls(
+            counts=sum((part.counts for part in parts), Counter()),
+            reasons=sum((part.reasons for part in parts), Counter()),
+            moments={key: sum(part.moments[key] for part in parts) for key in first.moments},
+            lengths=(
+                min(part.lengths[0] for part in parts),
+                max(part.lengths[1] for part in parts),
+            ),
+            seconds={key: max(part.seconds[key] for part in parts) for key in first.seconds},
+            replies=first.replies and first.replies.of_all([part.replies for part in parts]),
+        )
+
+    def mean(self, name: str) -> float:
+        """Of one of the moments, 0 if nothing was counted."""
+        count, total, _ = self.moments[name].tolist()
+        return total / max(count, 1)
+
+
+def tally_step(
+    prompts: Sequence[Sequence[int]],
     judged: Sequence[Judged],
     credit: Credit,
     stats: TokenStats,
     rewards: Tensor,
     kl: Tensor,
-    losses: dict[str, float],
+    limit: int,
     seconds: dict[str, float],
-) -> dict[str, Any]:
+    replies: ReplyStats | None,
+) -> Tally:
+    """Count what this process saw of a step; unparseable samples count for lengths alone.
+
+    A response of `limit` tokens counts as cut, even if its last token is an end.
+    """
+    mask = credit.mask
+    lengths = [len(one.pieces) for one in judged]
+    counts, reasons = critique_counts(judged)
+    counts["response_tokens"] = sum(lengths)
+    counts["prompt_tokens"] = sum(map(len, prompts))
+    counts["cut"] = sum(length >= limit for length in lengths)
+    totals = [sum(one.scores) for one in judged if one.scores is not None]
+
+    def of_responses(x: Tensor) -> Tensor:
+        earned = x.masked_fill(~mask, 0.0).sum(1)[mask.any(1)]
+        return masked_moments(earned, torch.ones_like(earned, dtype=torch.bool)).cpu()
+
+    score = torch.tensor(totals, dtype=torch.float64)
+    moments = {
+        "score": masked_moments(score, torch.ones_like(score, dtype=torch.bool)),
+        "reward": of_responses(rewards),
+        # in nats whatever the penalty's estimator, as --kl_target is
+        "kl": of_responses(stats.kl_full),
+        "kl_per_token": masked_moments(kl, mask).cpu(),
+        "entropy": masked_moments(stats.entropy, mask).cpu(),
+        "returns": masked_moments(credit.returns, mask).cpu(),
+        "value_errors": masked_moments(credit.returns - stats.values, mask).cpu(),
+    }
+    ends = min(lengths), max(lengths)
+    return Tally(counts, reasons, moments, ends, seconds, replies and replace(replies, raw=[]))
+
+
+def step_metrics(tally: Tally, losses: dict[str, float]) -> dict[str, Any]:
     """The figures of one step; those about feedback leave unparseable samples out.
+
+    Args:
+        tally: of all processes.
+        losses: likewise, of the optimisation.
 
     Returns:
         Among others `score` (sum of the token scores, mean over judged responses),
         `score_per_token`, `reward` (score minus KL penalty, summed likewise) and its deviation
-        between responses, `kl_per_token`,
-        `entropy` (nats per token) and seconds and tokens per second of each phase.
+        between responses, `kl` (nats per response), `kl_per_token`, `entropy` (nats per token),
+        the share of responses that ended only at the limit, seconds and tokens per second of each
+        phase.
     """
-    mask = credit.mask
-    lengths = [len(one.pieces) for one in judged]
-    totals = [sum(one.scores) for one in judged if one.scores is not None]
-    n_judged = max(len(totals), 1)
-    n_scores = max(sum(len(one.scores) for one in judged if one.scores is not None), 1)
-    earned = (rewards * mask).sum(1)[mask.any(1)]
-    tokens = sum(lengths)
+    counts, moments = tally.counts, tally.moments
+    responses, tokens = counts["responses"], counts["response_tokens"]
     row: dict[str, Any] = {
-        "score": sum(totals) / n_judged,
-        "score_per_token": sum(totals) / n_scores,
-        "reward": (rewards * mask).sum().item() / n_judged,
-        "reward_deviation": earned.std().item() if len(earned) > 1 else 0.0,
-        "kl_per_token": masked_mean(kl, mask).item(),
-        "entropy": masked_mean(stats.entropy, mask).item(),
-        "explained_variance": explained_variance(stats.values, credit.returns, mask).item(),
-        "response_tokens": tokens / len(judged),
-        "judged": len(totals),
-        **critique_health(judged),
+        "score": tally.mean("score"),
+        "score_per_token": moments["score"][1].item() / max(counts["scores"], 1),
+        "reward": tally.mean("reward"),
+        "reward_deviation": sample_deviation(moments["reward"]).item(),
+        "kl": tally.mean("kl"),
+        "kl_per_token": tally.mean("kl_per_token"),
+        "entropy": tally.mean("entropy"),
+        "explained_variance": explained_variance(
+            moments["returns"], moments["value_errors"]
+        ).item(),
+        "prompt_tokens": counts["prompt_tokens"] / responses,
+        "response_tokens": tokens / responses,
+        "response_tokens_min": tally.lengths[0],
+        "response_tokens_max": tally.lengths[1],
+        "cut_share": counts["cut"] / responses,
+        "judged": counts["judged"],
+        "unparseable": dict(tally.reasons),
+        **critique_health(counts),
         **losses,
     }
-    for phase, spent in seconds.items():
+    for phase, spent in tally.seconds.items():
         row[f"seconds_{phase}"] = spent
-        if phase != "critique":  # it writes tokens of its own, see the critic's rates
+        if phase != "critique":  # it writes tokens of its own
             row[f"tokens_per_second_{phase}"] = tokens / max(spent, 1e-9)
-    return row
-
-
-def length_figures(
-    prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], limit: int
-) -> dict[str, float]:
-    """Lengths of a step in tokens, and the share of responses that ended only at the limit.
-
-    A response of just `limit` tokens counts as cut, even if its last token is an end.
-    """
-    lengths = [len(response) for response in responses]
-    return {
-        "prompt_tokens": sum(map(len, prompts)) / len(prompts),
-        "response_tokens_min": min(lengths),
-        "response_tokens_max": max(lengths),
-        "cut_share": sum(length >= limit for length in lengths) / len(lengths),
-    }
+    return row | (tally.replies.rates() if tally.replies else {})
 
 
 def sample_rows(

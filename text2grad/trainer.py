@@ -7,12 +7,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor
 from tqdm import tqdm
 
 from text2grad import ppo_math
 from text2grad.alignment import TokenBytes
-from text2grad.devices import start_accelerator, start_tracker, tracked_figures
+from text2grad.devices import (
+    all_or_none,
+    rows_of_all,
+    start_accelerator,
+    start_tracker,
+    tracked_figures,
+)
 from text2grad.files import check_writable
 from text2grad.gate import pass_gate
 from text2grad.micro_batches import plan_micro_batches
@@ -32,13 +39,13 @@ from text2grad.samplers import build_sampler
 from text2grad.schema import Record, UserError
 from text2grad.scoring import (
     Judged,
+    ask_critic,
     build_critic,
     critic_facts,
-    critique_health,
     judge,
     sampled_record,
 )
-from text2grad.step_log import Stopwatch, length_figures, sample_rows, step_metrics
+from text2grad.step_log import Stopwatch, Tally, sample_rows, step_metrics, tally_step
 from text2grad.tasks import get_task
 from text2grad.training_weights import training_weights
 from text2grad.turns import TurnRenderer
@@ -123,7 +130,8 @@ class Text2GradTrainer:
             write_run_config(self.output_dir, self.args, data, resumed_from=resumed, **self.facts)
             self.metrics = MetricsFile(self.output_dir / "metrics.jsonl", self.step_number)
             self.samples = MetricsFile(self.output_dir / "samples.jsonl", self.step_number)
-        with tqdm(total=total, initial=self.step_number, desc="PPO", unit="step") as bar:
+        done, hidden = self.step_number, not accelerator.is_main_process
+        with tqdm(total=total, initial=done, desc="PPO", unit="step", disable=hidden) as bar:
             while self.step_number < total:
                 ranks = accelerator.process_index, accelerator.num_processes
                 row = self.step(self.order.batch(self.step_number, *ranks))
@@ -146,7 +154,7 @@ class Text2GradTrainer:
         self.step_number += 1
         clock = Stopwatch()
         with clock.phase("rollout"):
-            prompts, responses = self.collect(records)
+            prompts, responses = all_or_none(lambda: self.collect(records))
         with clock.phase("critique"):
             judged = self.critique(records, responses)
         with clock.phase("score"):
@@ -158,21 +166,24 @@ class Text2GradTrainer:
             losses = self.updater.run(batches, credit, self.step_number)
             self.sampler.sync(self.step_number)
             self.scheduler.step()
-        n_judged = self._sum(credit.mask.any(1).sum())
-        # in nats whatever the penalty's estimator, as --kl_target is
-        kl_nats = self._sum((stats.kl_full * credit.mask).sum()) / max(n_judged, 1)
-        row = step_metrics(judged, credit, stats, rewards, kl, losses, clock.seconds)
-        row |= {"step": self.step_number, "kl": kl_nats, "kl_coef": self.kl.coef}
-        row |= {"learning_rate": rate, "return_scale": self.return_scale.scale}
-        row |= getattr(self.critic, "rates", dict)()
-        row |= length_figures(prompts, responses, self.args.output_max_length)
-        self.kl.update(kl_nats, int(n_judged))
+        tally = tally_step(
+            *(prompts, judged, credit, stats, rewards, kl),
+            limit=self.args.output_max_length,
+            seconds=clock.seconds,
+            replies=getattr(self.critic, "stats", None),
+        )
+        row = step_metrics(Tally.of_all(gather_object([tally])), losses)
+        row |= {"step": self.step_number, "kl_coef": self.kl.coef, "learning_rate": rate}
+        row["return_scale"] = self.return_scale.scale
+        self.kl.update(row["kl"], row["judged"])
         if self.valid_prompts and self.step_number % self.args.eval_steps == 0:
             row |= self.validate()
-        row["warnings"] = self._watch(judged, row)
+        row["warnings"] = self._watch(row)
+        samples = [*sample_rows(self.step_number, judged, credit, rewards, kl)]
+        samples = rows_of_all(self.accelerator, samples)
         if self.accelerator.is_main_process:
             self.metrics.append(row)
-            self.samples.append(*sample_rows(self.step_number, judged, credit, rewards, kl))
+            self.samples.append(*samples)
         return row
 
     # -- the method
@@ -187,7 +198,8 @@ class Text2GradTrainer:
         """Ask for feedback on what was sampled, and put its quotes on the sampled tokens."""
         pieces = [self.token_bytes.pieces(ids) for ids in responses]
         sampled = [sampled_record(*pair) for pair in zip(records, pieces, strict=True)]
-        feedback = self.critic.annotate(sampled)
+        alone = self.accelerator.num_processes == 1
+        feedback = all_or_none(lambda: ask_critic(self.critic, sampled, alone))
         triples = zip(sampled, pieces, feedback, strict=True)
         return [judge(record, piece, said, self.task) for record, piece, said in triples]
 
@@ -226,28 +238,28 @@ class Text2GradTrainer:
         return credit, rewards, kl
 
     def validate(self) -> dict[str, float]:
-        """Greedy answers to the validation prompts, judged by the critic.
+        """Greedy answers to the validation prompts, shared among the processes, and their scores.
 
         Returns:
-            `valid_score`, the mean score per token, is left out where no critique was readable.
+            Figures over all processes, which must agree on the best checkpoint; `valid_score`, the
+            mean score per token, is left out where no critique was readable.
         """
-        prompts = [self.renderer.render_record(r).ids for r in self.valid_prompts]
+        process, processes = self.accelerator.process_index, self.accelerator.num_processes
+        records = self.valid_prompts[process::processes]
+        prompts = [self.renderer.render_record(r).ids for r in records]
         greedy = self._sampling(temperature=0.0)
-        responses, size = [], max(self.args.batch_size, self.args.reward_batch_size)
+        size = max(self.args.batch_size // processes, self.args.reward_batch_size)
+        responses: list[list[int]] = []
         with self.weights.whole():
             for start in range(0, len(prompts), size):
                 responses += self.sampler.sample(prompts[start : start + size], greedy)
-        judged = self.critique(self.valid_prompts, responses)
-        row = {
-            "valid_parse_rate": critique_health(judged)["parse_rate"],
-            "valid_response_tokens": sum(map(len, responses)) / len(responses),
-        }
-        # over all processes, which must agree on whether this is the best checkpoint
-        scores = [sum(one.scores) / len(one.scores) for one in judged if one.scores]
-        n_scores = self._sum(torch.tensor(len(scores)))
-        if n_scores:
-            row["valid_score"] = self._sum(torch.tensor(sum(scores))) / n_scores
-        return row
+        judged = self.critique(records, responses)
+        means = [sum(one.scores) / len(one.scores) for one in judged if one.scores]
+        n_tokens = sum(map(len, responses))
+        parts = gather_object([(len(judged), n_tokens, len(means), sum(means))])
+        total, n_tokens, n_means, score = (sum(part) for part in zip(*parts, strict=True))
+        row = {"valid_parse_rate": n_means / total, "valid_response_tokens": n_tokens / total}
+        return row | ({"valid_score": score / n_means} if n_means else {})
 
     # -- state
 
@@ -298,12 +310,10 @@ class Text2GradTrainer:
     def _moments(self, x: Tensor, mask: Tensor) -> Tensor:
         return self.accelerator.reduce(ppo_math.masked_moments(x, mask), "sum")
 
-    def _sum(self, value: Tensor) -> float:
-        return self.accelerator.reduce(value.double().to(self.accelerator.device), "sum").item()
-
-    def _watch(self, judged: Sequence[Judged], row: Mapping[str, Any]) -> list[str]:
-        failed = self._sum(torch.tensor(sum(one.scores is None for one in judged)))
-        found = self.watch.update(row, failed / self.args.batch_size)
+    def _watch(self, row: Mapping[str, Any]) -> list[str]:
+        """Warnings; `row` is about all processes, so that all come to the same."""
+        batch_size = self.args.batch_size
+        found = self.watch.update(row, (batch_size - row["judged"]) / batch_size)
         for text in found if self.accelerator.is_main_process else ():
             tqdm.write(f"warning: step {self.step_number}: {text}")
         return found

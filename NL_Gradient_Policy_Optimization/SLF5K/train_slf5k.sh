@@ -12,11 +12,15 @@ DATA=${DATA:-../../RM_Data_Anno/SLF5K/data/train.json}
 VALID=${VALID:-../../RM_Data_Anno/SLF5K/data/validation.json}
 OUTPUT=${OUTPUT:-ckpt/text2grad_slf5k}
 GPUS=${GPUS:-$(nvidia-smi --list-gpus 2> /dev/null | grep -c '^GPU ' || true)}
+NODES=${NODES:-1}
+NODE_RANK=${NODE_RANK:-}
+MAIN_ADDRESS=${MAIN_ADDRESS:-}
+MAIN_PORT=${MAIN_PORT:-29500}
 LEARNING_RATE=${LEARNING_RATE:-1e-6}
 SCHEDULER=${SCHEDULER:-linear}
 ADAFACTOR=${ADAFACTOR:-true}
-DEEPSPEED=${DEEPSPEED:-$([ "$GPUS" -gt 1 ] && [ "$ADAFACTOR" = false ] && echo deepspeed.json || true)}
-BATCH_SIZE=${BATCH_SIZE:-$((12 * (GPUS > 1 ? GPUS : 1)))}
+DEEPSPEED=${DEEPSPEED:-$([ $((NODES * GPUS)) -gt 1 ] && [ "$ADAFACTOR" = false ] && echo deepspeed.json || true)}
+BATCH_SIZE=${BATCH_SIZE:-$((12 * NODES * (GPUS > 1 ? GPUS : 1)))}
 MINI_BATCH_SIZE=${MINI_BATCH_SIZE:-1}
 ACCUMULATION=${ACCUMULATION:-12}
 PPO_EPOCHS=${PPO_EPOCHS:-4}
@@ -44,10 +48,28 @@ run() {
 
 # Several GPUs: accelerate starts a process for each, under DeepSpeed where the optimiser can be
 # sharded (DEEPSPEED=deepspeed.json asks for it anywhere, --deepspeed "" for none). Else one process.
+# NODES machines with GPUS each: the same command on all, with NODE_RANK 0, 1, ... and the first
+# one's MAIN_ADDRESS.
 LAUNCH=("$PYTHON" train_slf5k.py)
-if [ "$GPUS" -gt 1 ]; then
+PROCESSES=$((NODES * (GPUS > 1 ? GPUS : 1)))
+if [ "$PROCESSES" -gt 1 ]; then
+    for SAID in "num_processes: $PROCESSES" "num_machines: $NODES"; do
+        FOUND=$(grep "^${SAID%%:*}:" accelerate_config.yaml || true)
+        [ -z "$FOUND" ] || [ "$FOUND" = "$SAID" ] || {
+            echo "error: $FOUND of accelerate_config.yaml contradicts GPUS=$GPUS and NODES=$NODES, $SAID; remove that line" >&2
+            exit 2
+        }
+    done
     LAUNCH=("$PYTHON" -m accelerate.commands.launch --config_file accelerate_config.yaml
-        --num_processes "$GPUS" train_slf5k.py)
+        --num_processes "$PROCESSES" --num_machines "$NODES")
+    if [ "$NODES" -gt 1 ]; then
+        [ -n "$NODE_RANK" ] && [ -n "$MAIN_ADDRESS" ] || {
+            echo "error: NODES=$NODES: set MAIN_ADDRESS, the address of the first machine, and NODE_RANK, the number of this one from 0" >&2
+            exit 2
+        }
+        LAUNCH+=(--machine_rank "$NODE_RANK" --main_process_ip "$MAIN_ADDRESS" --main_process_port "$MAIN_PORT")
+    fi
+    LAUNCH+=(train_slf5k.py)
 fi
 
 run "${LAUNCH[@]}" \

@@ -72,7 +72,9 @@ def execution_annotator(task: TaskSpec, flags: FaultSearchConfig) -> Annotator:
 
     if not task.test_keys:
         raise UserError(f"execution: the records of task {task.name} have no tests to run")
-    workers = flags.workers or len(os.sched_getaffinity(0))
+    # the processes of a job on this machine share its cores
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    workers = flags.workers or max(len(os.sched_getaffinity(0)) // processes, 1)
     limits = Limits(flags.wall_seconds, flags.cpu_seconds)
     settings = ExecutionSettings(limits, flags.localisation_seconds, workers)
     return ExecutionAnnotator(task, find_sandbox(flags.unsafe_local_execution), settings)

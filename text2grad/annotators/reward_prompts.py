@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 from text2grad.chat import Prompt, PromptTooLong, TextRenderer
 from text2grad.code_blocks import Code, judged_code
@@ -28,6 +28,13 @@ class ReplyStats:
     tokens: int = 0
     seconds: float = 0.0
     raw: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of_all(cls, parts: Sequence[ReplyStats]) -> ReplyStats:
+        """Of the replies that several processes wrote at the same time, without their text."""
+        counted = [one.name for one in fields(cls) if one.name not in ("seconds", "raw")]
+        sums = {name: sum(getattr(part, name) for part in parts) for name in counted}
+        return cls(seconds=max(part.seconds for part in parts), **sums)
 
     def rates(self) -> dict[str, float]:
         """Length of a reply, and speed."""

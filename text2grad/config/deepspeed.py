@@ -23,6 +23,14 @@ _OWN = {
     "optimizer": "--adafactor, --learning_rate and --weight_decay",
     "scheduler": "--lr_scheduler_type and --warmup_steps",
 }
+# by the name that `accelerate launch` gives its setting: where the file has it
+_LAUNCHER_KEYS = {
+    "DEEPSPEED_ZERO_STAGE": "zero_optimization.stage",
+    "DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": "zero_optimization.offload_optimizer.device",
+    "DEEPSPEED_OFFLOAD_PARAM_DEVICE": "zero_optimization.offload_param.device",
+    "GRADIENT_ACCUMULATION_STEPS": "gradient_accumulation_steps",
+    "GRADIENT_CLIPPING": "gradient_clipping",
+}
 _PRECISION = (
     "--dtype is the precision of the frozen weights, the trained ones are fp32 without autocast"
 )
@@ -115,6 +123,30 @@ def check_launcher(args: PolicyConfig, environ: Mapping[str, str]) -> None:
         f"{said} of the launcher contradicts {flag}: "
         + (f"pass --deepspeed {file}" if file else "set distributed_type: MULTI_GPU")
     )
+
+
+def check_launcher_values(config: Mapping[str, Any], name: str, environ: Mapping[str, str]) -> None:
+    """What the launcher's configuration says of DeepSpeed beside its file fits that file.
+
+    Args:
+        config: made by `read_deepspeed`.
+        name: the flag and its value, for messages.
+        environ: where `accelerate launch` put its configuration, which is not read again.
+
+    Raises:
+        UserError: naming the launcher's key and that of the file.
+    """
+    for key, place in _LAUNCHER_KEYS.items():
+        said = environ.get(f"ACCELERATE_{key}", "none").lower()
+        value: Any = config
+        for part in place.split("."):
+            value = value.get(part, "none") if isinstance(value, Mapping) else "none"
+        if said != "none" and said not in (str(value).lower(), f"{value}.0"):
+            setting = key.lower().removeprefix("deepspeed_")
+            raise UserError(
+                f'{setting}: {said} of the launcher contradicts "{place}" of {name}, which is '
+                f"{value}; remove it from the launcher's configuration"
+            )
 
 
 def _decided(args: PolicyConfig, processes: int) -> dict[str, tuple[Any, str]]:

@@ -240,6 +240,8 @@ class PolicyConfig(RolloutBackendConfig, FaultSearchConfig):
     """tokens whose logits exist at once"""
     deepspeed: str = ""
     """DeepSpeed configuration file, ZeRO-1, 2 or 3; "" for plain data parallel"""
+    ddp_timeout: int = 1800
+    """seconds that a process waits for the slowest one before the run ends"""
     local_rank: int = -1
     """set by the launcher"""
 
@@ -261,7 +263,7 @@ class PolicyConfig(RolloutBackendConfig, FaultSearchConfig):
         at_least(self, 0, "max_tokens_per_microbatch")
         at_least(self, 1, "max_bad_steps", "lora_r")
         at_least(self, 0, "save_total_limit", "lora_last_layers", "weight_decay", "warmup_steps")
-        above(self, 0, "max_grad_norm")
+        above(self, 0, "max_grad_norm", "ddp_timeout")
         fraction(self, "gamma", "lam", "max_unparseable_share", "max_unmatched_rate")
         fraction(self, "min_coverage", "max_coverage", "max_sign_share")
         fraction(self, "max_rejected_share", "max_removed_mass", "min_length_growth")
@@ -275,6 +277,11 @@ class PolicyConfig(RolloutBackendConfig, FaultSearchConfig):
                 f"--batch_size {self.batch_size} is not a multiple of --mini_batch_size "
                 f"{self.mini_batch_size} times --gradient_accumulation_steps "
                 f"{self.gradient_accumulation_steps}"
+            )
+        if self.reward_base_url and self.ddp_timeout <= self.reward_patience_seconds:
+            raise UserError(
+                f"--ddp_timeout {self.ddp_timeout} must be more than --reward_patience_seconds "
+                f"{self.reward_patience_seconds:g}, for which one process may wait for its server"
             )
         self._check_sampling()
         self._check_backends(self.feedback_source, self.num_beams)

@@ -20,7 +20,7 @@ class TestRunConfig:
     wall_seconds: float = 30.0
     """time for them, with all that they wait"""
     workers: int = 0
-    """tests that run at once, 0 for the number of cores"""
+    """tests that run at once, 0 for the number of cores over that of the job's processes"""
     unsafe_local_execution: bool = False
     """run them without isolation where neither bubblewrap nor unshare works"""
 
