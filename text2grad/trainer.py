@@ -22,7 +22,6 @@ from text2grad.devices import (
 )
 from text2grad.files import check_writable
 from text2grad.gate import pass_gate
-from text2grad.micro_batches import plan_micro_batches
 from text2grad.models import eos_ids, load_tokenizer, quiet_libraries
 from text2grad.policy import build_optimizer, build_policy
 from text2grad.ppo_state import AdaptiveKL, FixedKL, ReturnScale
@@ -285,18 +284,9 @@ class Text2GradTrainer:
         )
 
     def _micro_batches(self, prompts: list, responses: list) -> list[MicroBatch]:
-        args, pad, device = self.args, self.tokenizer.pad_token_id, self.accelerator.device
-        plan = plan_micro_batches(
-            [(len(p), len(r)) for p, r in zip(prompts, responses, strict=True)],
-            args.mini_batch_size,
-            args.mini_batch_size * args.gradient_accumulation_steps,
-            args.max_tokens_per_microbatch,
-            self.weights.most,
-        )
-        return [
-            MicroBatch.collate(rows, prompts, responses, pad, device, update)
-            for rows, update in plan
-        ]
+        pad, device = self.tokenizer.pad_token_id, self.accelerator.device
+        plan = self.updater.plan(prompts, responses)
+        return [MicroBatch.collate(rows, prompts, responses, pad, device, n) for rows, n in plan]
 
     def _token_stats(self, batches: list[MicroBatch], responses: list) -> TokenStats:
         policy, args = self.policy, self.args

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from text2grad.micro_batches import plan_micro_batches
 from text2grad.ppo_math import policy_loss, value_loss
 from text2grad.rollout import MicroBatch
 
@@ -54,6 +55,19 @@ class Updater:
 
     def __init__(self, args: PolicyConfig, weights: TrainingWeights) -> None:
         self.args, self.weights, self.accelerator = args, weights, weights.accelerator
+
+    def plan(
+        self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
+    ) -> list[tuple[list[int], int | None]]:
+        """Rows of each micro-batch, and its update; see `plan_micro_batches`."""
+        args = self.args
+        return plan_micro_batches(
+            [(len(p), len(r)) for p, r in zip(prompts, responses, strict=True)],
+            args.mini_batch_size,
+            args.mini_batch_size * args.gradient_accumulation_steps,
+            args.max_tokens_per_microbatch,
+            self.weights.most,
+        )
 
     def run(self, batches: Sequence[MicroBatch], credit: Credit, step: int) -> dict[str, float]:
         """All epochs over one batch.
