@@ -41,8 +41,8 @@ LEVELS = {
         report_page report_view trends report_compare report before_after gate
         ratings""",
     "models": """
-        attention pretrained models devices run_folder rollout vllm_engine decoding checkpoint
-        policy training_weights samplers""",
+        attention precision pretrained models devices run_folder rollout vllm_engine decoding
+        checkpoint policy training_weights samplers""",
     "judges": """
         chat_errors chat_request resumable chat_client batch_client annotators annotators.answer
         annotators.answer_evidence annotators.answer_form annotators.answer_key
@@ -72,6 +72,7 @@ MAY_BE_HEAVY = {
     *("ppo_math", "ppo_state", "text_metrics"),
     *(
         "attention",
+        "precision",
         "pretrained",
         "models",
         "devices",

@@ -1,9 +1,12 @@
 """The optimisation step: what it learns is the same however the work is cut."""
 
+import copy
 import random
 from itertools import chain
 
+import pytest
 import torch
+from naive_ppo import NaiveStep
 from policy_runs import nudge, scored, trained_weights
 
 # every prompt and response of a batch has another length
@@ -116,3 +119,43 @@ def test_half_precision_keeps_head_and_losses_in_fp32(make):
         assert found[name].dtype == torch.float32
         cosine = torch.cosine_similarity(found[name].flatten(), value.flatten(), dim=0)
         assert cosine > 0.99, name
+
+
+@pytest.mark.parametrize("budget", [0, 150])
+def test_a_step_is_what_plain_loops_give(make, budget):
+    """Four epochs of two updates: clipped ratios, values and gradients, whitening, AdamW."""
+    made = make(
+        mini_batch_size=2,
+        ppo_epochs=4,
+        learning_rate=2e-3,
+        value_learning_rate=4e-3,
+        temperature=0.8,
+        max_grad_norm=0.5,
+        logp_chunk_tokens=5,
+        max_tokens_per_microbatch=budget,
+    )
+    nudge(fixed(made))
+    naive = NaiveStep(copy.deepcopy(made.policy), made.args, made.kl.coef)
+    records = made.order.batch(0)
+    prompts, responses = made.collect(records)
+    made.collect = lambda records: (prompts, responses)
+    scores = [one.scores for one in made.critique(records, responses)]
+    assert {-1.0, 0.0, 1.0} <= {score for row in scores for score in row}
+    updates, accumulate = [], made.updater._accumulate
+
+    def noting(group, credit, step):
+        updates.append([row for batch in group for row in batch.rows.tolist()])
+        return accumulate(group, credit, step)
+
+    made.updater._accumulate = noting
+    before = trained_weights(made)
+    row = made.step(records)
+    naive.run(prompts, responses, scores, updates)
+    assert row["updates"] == 8
+    assert row["clip_fraction"] > 0.05
+    assert row["value_clip_fraction"] > 0.05
+    assert row["gradient_norm"] > made.args.max_grad_norm
+    expected = {n: p.detach() for n, p in naive.policy.named_parameters() if p.requires_grad}
+    for name, value in trained_weights(made).items():
+        assert (value - before[name]).abs().max() > 1e-3, name
+        torch.testing.assert_close(value, expected[name], atol=1e-5, rtol=0)
