@@ -2,6 +2,7 @@
 
 import json
 import sys
+from typing import ClassVar
 
 import pytest
 import torch
@@ -79,16 +80,16 @@ def test_a_program_answers_line_by_line_and_its_end_is_told(tmp_path):
     assert (worker.seconds, worker.peak_mib) == ([2.0], 6.0)
     worker.close()
     script.write_text("raise SystemExit('no such model')")
-    with pytest.raises(ppo_step.UserError, match="program.py ended with status 1: no such model"):
+    with pytest.raises(ppo_step.UserError, match="ended with status 1: no such model"):
         ppo_step.Worker(sys.executable, str(script), {"threads": 3}, log)
 
 
 class FakeWorker:
     """A program whose steps take what its kind takes."""
 
-    started = []
+    started: ClassVar[list] = []
     # TRL gets slower, ours does not: 8 / 4, 10 / 4, 12 / 4
-    times = {"peer": [99.0, 8.0, 10.0, 12.0], "ours": [99.0, 4.0, 4.0, 4.0]}
+    times: ClassVar[dict] = {"peer": [99.0, 8.0, 10.0, 12.0], "ours": [99.0, 4.0, 4.0, 4.0]}
 
     def __init__(self, python, script, settings, log):
         self.started.append((python, script, settings["own"]))
@@ -124,11 +125,14 @@ def test_figures_and_table(monkeypatch, capsys, tmp_path):
     peer = found["rows"][0]["peer"]
     assert (peer["mini_batch"], peer["epochs"], peer["attention"]) == (1, 4, "sdpa")
     last = output.read_text().splitlines()[-1].strip("| ").split(" | ")
-    assert last == "128 384 4.000 10.000 2.500".split() + ["2.00 to 3.00", "700", "1000", "0.700"]
+    assert last == [
+        *("128", "384", "4.000", "10.000", "2.500"),
+        *("2.00 to 3.00", "700", "1000", "0.700"),
+    ]
 
 
 def test_bf16_is_refused_without_tile_units(monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     monkeypatch.setattr(sys, "argv", ["ppo_step.py", "--dtype", "bf16"])
-    with pytest.raises(SystemExit, match="^error: --dtype bf16: .* AMX; pass fp32"):
+    with pytest.raises(SystemExit, match=r"^error: --dtype bf16: .* AMX; pass fp32"):
         ppo_step.main()
