@@ -210,6 +210,12 @@ def head_logits(model: nn.Module, hidden: Tensor) -> Tensor:
     return logits
 
 
+def head_is_trained(model: nn.Module) -> bool:
+    """Whether an adapter changes the head, as `--lora_target_modules lm_head` asks for."""
+    head = _without_adapter(model).get_output_embeddings()
+    return any(parameter.requires_grad for parameter in head.parameters())
+
+
 def check_context(model: nn.Module, flag: str, tokens: int, bounds: str) -> None:
     """Prove that the model reads as many tokens as the flags allow; beyond, some families crash.
 
