@@ -9,6 +9,8 @@ import torch
 from naive_ppo import NaiveStep
 from policy_runs import nudge, scored, trained_weights
 
+from text2grad.run_folder import MetricsFile
+
 # every prompt and response of a batch has another length
 BUDGETS = (1, 150, 250, 10_000)
 
@@ -23,6 +25,13 @@ def fixed(made, lengths=(5, 11, 8, 12)):
 
     made.collect = collect
     return made
+
+
+def one_step(made, records):
+    """A step as `train` makes it."""
+    for name in ("metrics", "samples"):
+        setattr(made, name, MetricsFile(made.output_dir / f"{name}.jsonl", 0))
+    return made.step(records)
 
 
 def gradients(made):
@@ -83,7 +92,7 @@ def test_a_run_with_a_budget_learns_what_one_without_learns(make):
     for folder, flags in (("whole", {}), ("budget", {"max_tokens_per_microbatch": 150})):
         made = fixed(make(folder=folder, mini_batch_size=2, ppo_epochs=3, **flags))
         nudge(made)
-        row = made.step(made.order.batch(0))
+        row = one_step(made, made.order.batch(0))
         results.append((trained_weights(made), row))
     (weights, row), (others, other) = results
     assert row["updates"] == other["updates"] == 6
@@ -98,7 +107,7 @@ def test_gradients_are_the_same_with_recomputed_blocks(make):
     made = make(folder="recomputed", gradient_checkpointing=True, **flags)
     calls = []
     block = made.policy.lm.get_base_model().model.layers[0].mlp
-    block.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
+    block.register_forward_pre_hook(lambda *_: calls.append(torch.is_grad_enabled()))
     _, found = gradients(made)
     # scored with and without the adapter, then forward and again in backward
     assert calls == [False, False, True, True]
@@ -149,7 +158,7 @@ def test_a_step_is_what_plain_loops_give(make, budget):
 
     made.updater._accumulate = noting
     before = trained_weights(made)
-    row = made.step(records)
+    row = one_step(made, records)
     naive.run(prompts, responses, scores, updates)
     assert row["updates"] == 8
     assert row["clip_fraction"] > 0.05
