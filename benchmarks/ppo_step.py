@@ -40,7 +40,7 @@ TRL = Program(
     "TRL",
     "trl",
     (
-        *("trl==0.11.3", "transformers==4.45.2", "peft==0.13.2", "accelerate==0.34.2"),
+        *("trl==0.11.3", "transformers==4.45.2", "peft==0.13.2", "accelerate==0.34.2", "rich"),
         *("--extra-index-url", "https://download.pytorch.org/whl/cpu"),
         f"torch=={torch.__version__}",
     ),

@@ -7,7 +7,7 @@ import importlib.metadata
 import torch
 from peft import LoraConfig
 from ppo_step_worker import Settings, serve
-from transformers import AutoTokenizer
+from transformers import AutoConfig, PreTrainedTokenizerFast
 from trl import AutoModelForCausalLMWithValueHead, PPOConfig, PPOTrainer
 
 
@@ -16,7 +16,11 @@ def main() -> None:
     settings = Settings.read()
     torch.set_num_threads(settings.threads)
     torch.manual_seed(0)
-    tokenizer = AutoTokenizer.from_pretrained(settings.model)
+    shape = AutoConfig.from_pretrained(settings.model)
+    # newer files say these in a way that this version does not read; the tokenizer only pads here
+    shape.rope_theta = getattr(shape, "rope_parameters", {}).get("rope_theta", shape.rope_theta)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=f"{settings.model}/tokenizer.json")
+    tokenizer.pad_token_id = shape.pad_token_id or 0
     lora = LoraConfig(
         r=settings.lora_r,
         lora_alpha=2 * settings.lora_r,
@@ -27,7 +31,7 @@ def main() -> None:
     )
     kind = {"fp32": torch.float32, "bf16": torch.bfloat16}[settings.dtype]
     model = AutoModelForCausalLMWithValueHead.from_pretrained(
-        settings.model, peft_config=lora, torch_dtype=kind
+        settings.model, peft_config=lora, torch_dtype=kind, config=shape
     )
     config = PPOConfig(
         batch_size=settings.batch_size,
