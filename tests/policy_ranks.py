@@ -125,6 +125,20 @@ class Fetches:
         setattr(owner, name, watched)
 
 
+def watch_passes(made: Text2GradTrainer) -> tuple[list[list[int]], list[list[int]]]:
+    """For each batch: passes per update that this process needs, and those it makes."""
+    plain, needed, agreed = made.weights.most, [], []
+
+    def most(counts: list[int]) -> list[int]:
+        needed.append(counts)
+        agreed.append(plain(counts))
+        return agreed[-1]
+
+    if made.args.max_tokens_per_microbatch:
+        made.weights.most = most
+    return needed, agreed
+
+
 def facts(made: Text2GradTrainer) -> dict[str, Any]:
     """What this process is part of."""
     engine = made.weights.policy
@@ -145,12 +159,13 @@ def facts(made: Text2GradTrainer) -> dict[str, Any]:
 
 def main(settings: dict[str, Any], folder: Path) -> None:
     """All runs of the settings, one after the other."""
-    found: dict[str, Any] = {"digests": {}}
+    found: dict[str, Any] = {"digests": {}, "passes": {}}
     for name, flags in settings["runs"].items():
         forget_launch()
         made = build(settings, name, **flags)
         made.accelerator.end_training = lambda: None  # the next run needs the communication
         found |= facts(made)
+        found["passes"][name] = watch_passes(made)
         fetches = Fetches(made) if settings["fetches"] == name else None
         made.train()
         found["digests"][name] = digest(made)

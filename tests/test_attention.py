@@ -15,7 +15,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from text2grad.attention import FAMILIES, GROUPED, use_grouped_attention
+from text2grad import attention
+from text2grad.attention import FAMILIES, FUSED, GROUPED, choose_attention
 
 CLASSES = {
     "llama": (LlamaConfig, LlamaForCausalLM),
@@ -48,8 +49,9 @@ def test_every_family_is_compared():
     assert set(CLASSES) == set(FAMILIES)
 
 
+@pytest.mark.parametrize("way", [GROUPED, FUSED])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_equals_eager_attention(family):
+def test_equals_eager_attention(family, way):
     model = tiny(family)
     ids = torch.randint(1, 60, (3, 12))
     mask = torch.ones_like(ids)
@@ -78,13 +80,39 @@ def test_equals_eager_attention(family):
         return [whole.logits[mask.bool()], *steps, gradient]
 
     expected = run()
-    use_grouped_attention(model)
-    assert model.config._attn_implementation == GROUPED
+    model.set_attn_implementation(way)
     for ours, theirs in zip(run(), expected, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-6)
 
 
-def test_models_whose_heads_share_nothing_stay_as_they_are():
-    model = tiny("llama", key_heads=4)
-    use_grouped_attention(model)
-    assert model.config._attn_implementation == "eager"
+@pytest.mark.parametrize(("measured", "shared"), [(GROUPED, GROUPED), (FUSED, FUSED)])
+def test_the_measured_way_is_set(monkeypatch, measured, shared):
+    monkeypatch.setattr(attention, "_measured", lambda *shape: measured)
+    model = tiny("llama")
+    choose_attention(model)
+    assert model.config._attn_implementation == shared
+    nothing_shared = tiny("llama", key_heads=4)
+    choose_attention(nothing_shared)
+    kept = FUSED if measured == FUSED else "eager"
+    assert nothing_shared.config._attn_implementation == kept
+
+
+def test_small_models_are_not_measured(monkeypatch):
+    monkeypatch.setattr(attention, "fastest", None)  # calling it would fail
+    model = tiny("qwen2")
+    choose_attention(model)
+    assert model.config._attn_implementation == GROUPED
+
+
+def test_both_ways_are_run_forward_and_backward(monkeypatch):
+    taken = []
+
+    def note(ways, margin):
+        taken.append((list(ways), margin))
+        for way in ways.values():
+            way()
+        return list(ways)[-1]
+
+    monkeypatch.setattr(attention, "fastest", note)
+    found = attention._measured.__wrapped__(4, 2, 64, torch.float32)
+    assert (found, taken) == (FUSED, [([GROUPED, FUSED], 1.25)])

@@ -21,7 +21,7 @@ LEVELS = {
         sandbox_tiers sandbox sandbox_pool sandboxed sandboxed.slices sandboxed.rewrite
         sandboxed.values sandboxed.recorder sandboxed.guard sandboxed.cases
         sandboxed.pytest_cases sandboxed.harness evalplus_inside outcomes harness_report
-        unit_tests ppo_math ppo_state dispatch ledger download""",
+        unit_tests ppo_math ppo_state dispatch ledger download timing micro_batches""",
     "flags and text": """
         config config.annotation config.backends config.checks config.deepspeed config.evaluation
         config.launch
@@ -41,8 +41,8 @@ LEVELS = {
         report_page report_view trends report_compare report before_after gate
         ratings""",
     "models": """
-        attention pretrained models devices run_folder rollout vllm_engine decoding checkpoint
-        policy training_weights samplers""",
+        attention precision pretrained models devices run_folder rollout vllm_engine decoding
+        checkpoint policy training_weights samplers""",
     "judges": """
         chat_errors chat_request resumable chat_client batch_client annotators annotators.answer
         annotators.answer_evidence annotators.answer_form annotators.answer_key
@@ -72,6 +72,7 @@ MAY_BE_HEAVY = {
     *("ppo_math", "ppo_state", "text_metrics"),
     *(
         "attention",
+        "precision",
         "pretrained",
         "models",
         "devices",

@@ -32,6 +32,8 @@ RUNS = {
     "stopped": {"steps": 2, "early_stopping": True, "target_kl": 1e-5},
     # of the only validation prompt one process has nothing
     "unreadable": {"steps": 1, "unreadable": True, "eval_steps": 1, "eval_samples": 1},
+    # one process needs fewer passes than the other
+    "budget": {"steps": 2, "max_tokens_per_microbatch": 220, "gradient_checkpointing": True},
     "validated": {"steps": 1, "eval_steps": 1, "eval_samples": 5},
 }
 
@@ -148,6 +150,12 @@ def assert_same(got, want, tolerance):
         assert got == pytest.approx(want, abs=tolerance, rel=tolerance)
     else:
         assert got == want
+
+
+def test_processes_make_as_many_passes_as_the_one_that_needs_most(ranks):
+    (own, made), (other, other_made) = (one["passes"]["budget"] for one in ranks[2])
+    assert own != other, "else nothing was to be evened out"
+    assert made == other_made == [list(map(max, *pair)) for pair in zip(own, other, strict=True)]
 
 
 def test_under_zero3_each_phase_gathers_the_weights_once(ranks):

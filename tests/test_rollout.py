@@ -14,7 +14,6 @@ from text2grad.rollout import (
     response_hidden,
     sample_responses,
     score_tokens_of,
-    split_micro_batches,
     token_logps,
 )
 
@@ -72,10 +71,6 @@ def test_masks_and_positions_come_from_lengths():
     assert batch.prompt_width == 7
 
 
-def test_micro_batches_hold_similar_lengths_and_every_row_once():
-    assert split_micro_batches([9, 1, 8, 2, 3], 2) == [[1, 3], [4, 2], [0]]
-
-
 @pytest.mark.parametrize("chunk", [1, 4, 256])
 @pytest.mark.parametrize("pad_id", [0, 2])
 def test_logps_are_the_models_own(adapted, chunk, pad_id):
@@ -130,6 +125,30 @@ def test_gradients_do_not_depend_on_chunks_or_batches(adapted):
     assert whole.abs().max() > 1e-2
     for groups, chunk in (([(0, 1, 2)], 2), ([(0,), (1,), (2,)], 256), ([(2, 0), (1,)], 3)):
         torch.testing.assert_close(gradients(groups, chunk), whole, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("targets", [["q_proj"], ["q_proj", "lm_head"]])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_gradients_are_those_of_whole_logits(tokenizer, targets, temperature):
+    model = get_peft_model(tiny_llama(tokenizer), LoraConfig(target_modules=targets)).eval()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    torch.manual_seed(2)
+    with torch.no_grad():
+        for parameter in trained:
+            parameter.normal_(std=0.2)
+    batch, weights = batch_of(), torch.randn(3, 5)
+    logp = token_logps(model, response_hidden(model, batch), batch, temperature, 2)
+    found = torch.autograd.grad((logp * weights).sum(), trained)
+    logits = model(
+        input_ids=batch.input_ids,
+        attention_mask=batch.attention_mask,
+        position_ids=batch.position_ids,
+    ).logits[:, batch.prompt_width - 1 : -1]
+    whole = (logits / temperature).log_softmax(-1).gather(2, batch.response_ids[..., None])
+    loss = (whole[..., 0] * weights).masked_fill(~batch.response_mask, 0.0).sum()
+    for own, other in zip(found, torch.autograd.grad(loss, trained), strict=True):
+        assert other.abs().max() > 1e-3
+        torch.testing.assert_close(own, other, atol=1e-5, rtol=1e-5)
 
 
 def greedy(eos=(2,), pad_id=0, length=12):

@@ -18,8 +18,9 @@ from tqdm import tqdm
 from transformers import AutoConfig, AutoTokenizer, GPT2Tokenizer, RobertaTokenizer
 
 from text2grad.conversations import as_prompt
+from text2grad.micro_batches import split_micro_batches
 from text2grad.models import check_head, load_for_inference, load_tokenizer, quiet_libraries
-from text2grad.rollout import MicroBatch, response_hidden, split_micro_batches, token_logps
+from text2grad.rollout import MicroBatch, response_hidden, token_logps
 from text2grad.schema import Turn, UserError
 from text2grad.summary_quality import token_perplexity
 from text2grad.tasks import PromptTemplate

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 from transformers.pytorch_utils import Conv1D
 
-from text2grad.attention import attention_setting, use_grouped_attention
+from text2grad.attention import attention_setting, choose_attention
 from text2grad.files import check_writable
+from text2grad.precision import cpu_dtype
 from text2grad.pretrained import (
     base_of,
     end_ids,
@@ -44,14 +45,13 @@ WRITE_FAILURES = ("os error", "iostream error", "unexpected pos", "failed writin
 
 
 def resolve_dtype(name: str) -> torch.dtype:
-    """`auto` is bf16 where the hardware multiplies in it, else fp32."""
+    """`auto` is bf16 where the hardware multiplies in it, and on a CPU is fast at that; or fp32."""
     if name == "auto":
         if torch.cuda.is_available():
             native = torch.cuda.is_bf16_supported(including_emulation=False)
             name = "bf16" if native else "fp32"
         else:
-            fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-            name = "bf16" if fast else "fp32"
+            name = cpu_dtype()
     return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[name]
 
 
@@ -84,7 +84,7 @@ def load_model(name: str, dtype: str, flag: str, **load: Any) -> nn.Module:
     try:
         settings = {"dtype": resolve_dtype(dtype), **attention_setting(), **load}
         model = AutoModelForCausalLM.from_pretrained(base, use_safetensors=True, **settings)
-        use_grouped_attention(model)
+        choose_attention(model)
         if is_adapter(name):
             model = PeftModel.from_pretrained(model, name, use_safetensors=True)
     except (OSError, ValueError) as error:
@@ -208,6 +208,12 @@ def head_logits(model: nn.Module, hidden: Tensor) -> Tensor:
     if cap := getattr(config, "final_logit_softcapping", None):  # Gemma 2
         logits = torch.tanh(logits / cap) * cap
     return logits
+
+
+def head_is_trained(model: nn.Module) -> bool:
+    """Whether an adapter changes the head, as `--lora_target_modules lm_head` asks for."""
+    head = _without_adapter(model).get_output_embeddings()
+    return any(parameter.requires_grad for parameter in head.parameters())
 
 
 def check_context(model: nn.Module, flag: str, tokens: int, bounds: str) -> None:

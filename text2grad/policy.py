@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import Adafactor, get_scheduler
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from text2grad.models import (
     add_lora,
@@ -81,6 +85,29 @@ class Policy(nn.Module):
         return logp, values.masked_fill(~batch.response_mask, 0.0)
 
 
+def recompute_blocks(lm: nn.Module) -> None:
+    """Let each block of a model keep only its input for the backward pass.
+
+    The library's own switch acts in training mode alone, which would turn dropout on.
+
+    Raises:
+        UserError: the blocks of this family are not known.
+    """
+    blocks = [m for m in lm.modules() if isinstance(m, GradientCheckpointingLayer)]
+    if not blocks:
+        raise UserError("--gradient_checkpointing true: not known for this model family")
+    for block in blocks:
+        block.forward = partial(_recomputed, block.forward)
+
+
+def _recomputed(forward: Callable[..., Any], *inputs: Any, **more: Any) -> Any:
+    if not torch.is_grad_enabled():
+        return forward(*inputs, **more)
+    # nothing is drawn at random in evaluation mode
+    keep = {"use_reentrant": False, "preserve_rng_state": False}
+    return checkpoint(partial(forward, **more), *inputs, **keep)
+
+
 def build_policy(args: PolicyConfig, tokenizer: Any, save_start: bool = True) -> Policy:
     """Load the start model, merging the start adapter if there is one, and put LoRA on it.
 
@@ -106,6 +133,8 @@ def build_policy(args: PolicyConfig, tokenizer: Any, save_start: bool = True) ->
     torch.manual_seed(args.seed)
     lm = add_lora(model, args, 0.0, flag)
     check_head(lm)
+    if args.gradient_checkpointing:
+        recompute_blocks(lm)
     return Policy(lm)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import GenerationConfig
 
-from text2grad.models import backbone, head_logits
+from text2grad.models import backbone, head_is_trained, head_logits
 from text2grad.ppo_math import full_kl
 
 
@@ -83,6 +84,8 @@ class MicroBatch:
         input_ids, attention_mask, position_ids: (b, P + R).
         response_ids: (b, R).
         response_mask: (b, R) bool, True = a sampled token.
+        update: number of the update that it is a part of in every epoch; None if updates are drawn
+            anew in each.
     """
 
     rows: Tensor
@@ -91,6 +94,7 @@ class MicroBatch:
     position_ids: Tensor
     response_ids: Tensor
     response_mask: Tensor
+    update: int | None = None
 
     @classmethod
     def collate(
@@ -100,6 +104,7 @@ class MicroBatch:
         responses: Sequence[Sequence[int]],
         pad_id: int,
         device: torch.device,
+        update: int | None = None,
     ) -> MicroBatch:
         """Pad the chosen rows; masks come from lengths, never from the pad id."""
         width_p = max(len(prompts[row]) for row in rows)
@@ -119,18 +124,13 @@ class MicroBatch:
             positions.to(device),
             ids[:, width_p:].to(device),
             mask[:, width_p:].to(device),
+            update,
         )
 
     @property
     def prompt_width(self) -> int:
         """P."""
         return self.input_ids.shape[1] - self.response_ids.shape[1]
-
-
-def split_micro_batches(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """Rows in groups of `size`, similar lengths together so that little is padded."""
-    order = sorted(range(len(lengths)), key=lambda row: (lengths[row], row))
-    return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 def response_hidden(model: nn.Module, batch: MicroBatch) -> Tensor:
@@ -155,24 +155,64 @@ def token_logps(
 ) -> Tensor:
     """(b, R) log-probabilities of the sampled tokens, 0 on padding; differentiable.
 
-    Logits exist for `chunk` tokens at a time, in backward too, where each chunk is recomputed.
-    There are at least `head_calls` chunks, the last ones empty.
+    Logits exist for `chunk` tokens at a time, in the backward pass too. There are at least
+    `head_calls` chunks, the last ones empty.
     """
     states, targets = hidden[batch.response_mask], batch.response_ids[batch.response_mask]
-
-    def logp(states: Tensor, targets: Tensor) -> Tensor:
-        logits = head_logits(model, states) / temperature
-        return logits.gather(1, targets[:, None])[:, 0] - logits.logsumexp(1)
-
-    parts = []
     chunks = [*zip(states.split(chunk), targets.split(chunk), strict=True)]
     chunks += [(states[:0], targets[:0])] * (head_calls - len(chunks))
-    for s, t in chunks:
-        if torch.is_grad_enabled():
-            parts.append(checkpoint(logp, s, t, use_reentrant=False))
-        else:
-            parts.append(logp(s, t))
+    head = partial(_scaled_logits, model, temperature)
+
+    def logp(states: Tensor, targets: Tensor) -> Tensor:
+        return _picked_logp(head(states), targets)[0]
+
+    if not torch.is_grad_enabled():
+        parts = [logp(*pair) for pair in chunks]
+    elif head_is_trained(model):
+        parts = [checkpoint(logp, *pair, use_reentrant=False) for pair in chunks]
+    else:
+        parts = [_ChunkLogp.apply(*pair, head) for pair in chunks]
     return _on_mask(torch.cat(parts), batch.response_mask)
+
+
+def _scaled_logits(model: nn.Module, temperature: float, states: Tensor) -> Tensor:
+    logits = head_logits(model, states)
+    return logits if temperature == 1.0 else logits / temperature
+
+
+def _picked_logp(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """(N,) log-probabilities of the targets, and normalisers of all."""
+    normaliser = logits.logsumexp(1)
+    return logits.gather(1, targets[:, None])[:, 0] - normaliser, normaliser
+
+
+class _ChunkLogp(torch.autograd.Function):
+    """Log-probabilities of a chunk under a frozen head; its logits go with the forward pass.
+
+    A token's log-probability depends on its own state alone, so its gradient is the same vector
+    whatever the loss: it is taken at once, while the logits are there, and scaled later.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, states: Tensor, targets: Tensor, head: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        with torch.enable_grad():
+            leaf = states.detach().requires_grad_()
+            logits = head(leaf)
+        with torch.no_grad():
+            logp, normaliser = _picked_logp(logits, targets)
+            # d logp / d logits = one at the target - probabilities
+            slope = (logits - normaliser[:, None]).exp_().neg_()
+            slope.scatter_add_(1, targets[:, None], torch.ones_like(logp)[:, None])
+        (gradient,) = torch.autograd.grad(logits, leaf, slope)
+        ctx.save_for_backward(gradient)
+        return logp
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return (grad[:, None] * gradient).to(gradient.dtype), None, None
 
 
 @dataclass(frozen=True)
@@ -237,19 +277,17 @@ def score_tokens_of(
 def _compare(
     model: nn.Module, states: Tensor, ref_states: Tensor, targets: Tensor, temperature: float
 ) -> Tensor:
-    logits = head_logits(model, states) / temperature
-    normaliser = logits.logsumexp(1)
+    logits = _scaled_logits(model, temperature, states)
+    logp, normaliser = _picked_logp(logits, targets)  # as in `token_logps`: the first ratio is 1
     logp_all = logits - normaliser[:, None]
     with model.disable_adapter():
-        ref_logits = head_logits(model, ref_states) / temperature
+        ref_logits = _scaled_logits(model, temperature, ref_states)
     # again the same expression: equal logits have a KL of exactly 0
     ref_logp_all = ref_logits - ref_logits.logsumexp(1)[:, None]
-    picked = targets[:, None]
     return torch.stack(
         [
-            # the same expression as in `token_logps`, so that the first ratio is exactly 1
-            logits.gather(1, picked)[:, 0] - normaliser,
-            ref_logp_all.gather(1, picked)[:, 0],
+            logp,
+            ref_logp_all.gather(1, targets[:, None])[:, 0],
             -(logp_all.exp() * logp_all).sum(1),
             full_kl(logp_all, ref_logp_all),
         ]

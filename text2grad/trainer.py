@@ -31,7 +31,6 @@ from text2grad.rollout import (
     Sampling,
     TokenStats,
     score_tokens_of,
-    split_micro_batches,
 )
 from text2grad.run_checkpoints import RunCheckpoints
 from text2grad.run_folder import MetricsFile, write_run_config
@@ -285,10 +284,9 @@ class Text2GradTrainer:
         )
 
     def _micro_batches(self, prompts: list, responses: list) -> list[MicroBatch]:
-        lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
         pad, device = self.tokenizer.pad_token_id, self.accelerator.device
-        groups = split_micro_batches(lengths, self.args.mini_batch_size)
-        return [MicroBatch.collate(rows, prompts, responses, pad, device) for rows in groups]
+        plan = self.updater.plan(prompts, responses)
+        return [MicroBatch.collate(rows, prompts, responses, pad, device, n) for rows, n in plan]
 
     def _token_stats(self, batches: list[MicroBatch], responses: list) -> TokenStats:
         policy, args = self.policy, self.args

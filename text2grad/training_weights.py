@@ -92,6 +92,11 @@ class TrainingWeights:
         """Within, every process has all weights; all processes have to enter."""
         yield
 
+    def most(self, counts: list[int]) -> list[int]:
+        """Element by element the most that any process has; all processes have to call."""
+        own = torch.tensor([counts], device=self.accelerator.device)
+        return self.accelerator.gather(own).amax(0).tolist()
+
     def head_calls(self, calls: int) -> int:
         """How often the head must be called in a forward pass for which `calls` would do."""
         return calls
@@ -155,11 +160,7 @@ class EngineWeights(TrainingWeights):
 
     def head_calls(self, calls: int) -> int:
         """See `TrainingWeights.head_calls`; under ZeRO-3 each call is a message among all."""
-        if self.stage < 3:
-            return calls
-        most = torch.tensor([calls], device=self.accelerator.device)
-        torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX)
-        return int(most)
+        return calls if self.stage < 3 else self.most([calls])[0]
 
     def shard(self) -> dict[str, Any]:
         """The state of this process's part of the flat weights."""

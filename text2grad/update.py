@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from text2grad.micro_batches import plan_micro_batches
 from text2grad.ppo_math import policy_loss, value_loss
 from text2grad.rollout import MicroBatch
 
@@ -55,12 +56,25 @@ class Updater:
     def __init__(self, args: PolicyConfig, weights: TrainingWeights) -> None:
         self.args, self.weights, self.accelerator = args, weights, weights.accelerator
 
+    def plan(
+        self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
+    ) -> list[tuple[list[int], int | None]]:
+        """Rows of each micro-batch, and its update; see `plan_micro_batches`."""
+        args = self.args
+        return plan_micro_batches(
+            [(len(p), len(r)) for p, r in zip(prompts, responses, strict=True)],
+            args.mini_batch_size,
+            args.mini_batch_size * args.gradient_accumulation_steps,
+            args.max_tokens_per_microbatch,
+            self.weights.most,
+        )
+
     def run(self, batches: Sequence[MicroBatch], credit: Credit, step: int) -> dict[str, float]:
         """All epochs over one batch.
 
         Args:
-            batches: the micro-batches on which the old log-probabilities were computed; only
-                their order changes.
+            batches: the micro-batches on which the old log-probabilities were computed; they
+                stay, and updates take them in another order in each epoch.
             credit: advantages and targets.
             step: number of the PPO step; fixes the order.
 
@@ -71,10 +85,8 @@ class Updater:
         order, totals = random.Random(f"{self.args.seed}-{step}"), defaultdict(list)
         skipped = 0
         for _ in range(self.args.ppo_epochs):
-            shuffled = order.sample(batches, len(batches))
-            size = self.args.gradient_accumulation_steps
-            for start in range(0, len(shuffled), size):
-                stats = self._accumulate(shuffled[start : start + size], credit, step)
+            for group in self._updates(batches, order):
+                stats = self._accumulate(group, credit, step)
                 if stats is None:
                     continue
                 for name, value in stats.items():
@@ -92,6 +104,19 @@ class Updater:
                 else:
                     totals["gradient_norm"].append(norm)
         return self._summary(totals, skipped, stopped=False)
+
+    def _updates(
+        self, batches: Sequence[MicroBatch], order: random.Random
+    ) -> list[list[MicroBatch]]:
+        """The micro-batches of each update of one epoch."""
+        if batches[0].update is None:
+            shuffled = order.sample(batches, len(batches))
+            size = self.args.gradient_accumulation_steps
+            return [shuffled[start : start + size] for start in range(0, len(shuffled), size)]
+        parts: dict[int | None, list[MicroBatch]] = defaultdict(list)
+        for batch in batches:
+            parts[batch.update].append(batch)
+        return order.sample(list(parts.values()), len(parts))
 
     def _accumulate(
         self, group: Sequence[MicroBatch], credit: Credit, step: int

@@ -21,6 +21,7 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
 # flags that take memory, those that matter most first
 _MEMORY_FLAGS = (
     "per_device_train_batch_size",
+    "max_tokens_per_microbatch",
     "mini_batch_size",
     "reward_batch_size",
     "batch_size",
@@ -92,7 +93,9 @@ def _how_to_take_less(args: Any) -> str:
     # a policy's --batch_size is split into mini-batches and takes no memory by itself
     if "mini_batch_size" in there:
         there.remove("batch_size")
-    lower = [f"--{name} {getattr(args, name)}" for name in there if getattr(args, name) != 1]
+    if getattr(args, "max_tokens_per_microbatch", 0):
+        there.remove("mini_batch_size")
+    lower = [f"--{name} {getattr(args, name)}" for name in there if getattr(args, name) > 1]
     advice = [f"lower {', '.join(lower)}"] if lower else []
     if getattr(args, "gradient_checkpointing", None) is False:
         advice.append("pass --gradient_checkpointing true")

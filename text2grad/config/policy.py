@@ -203,6 +203,11 @@ class PolicyConfig(RolloutBackendConfig, FaultSearchConfig):
     """responses per forward pass and process"""
     gradient_accumulation_steps: int = 12
     """forward passes per update"""
+    max_tokens_per_microbatch: int = 0
+    """tokens per forward pass and process instead, padding included: an update has as many
+    responses as the two flags above say, which share as few passes as fit; 0 for off"""
+    gradient_checkpointing: bool = False
+    """recompute activations: less memory, slower"""
     ppo_epochs: int = 4
     """passes over each batch"""
     learning_rate: float = 1e-6
@@ -255,6 +260,7 @@ class PolicyConfig(RolloutBackendConfig, FaultSearchConfig):
         at_least(self, 1, "ppo_epochs", "train_epochs", "steps", "save_freq", "output_max_length")
         at_least(self, 1, "reward_batch_size", "logp_chunk_tokens", "num_beams", "eval_samples")
         at_least(self, 0, "init_kl_coef", "vf_coef", "eval_steps", "detach_value_steps")
+        at_least(self, 0, "max_tokens_per_microbatch")
         at_least(self, 1, "max_bad_steps", "lora_r")
         at_least(self, 0, "save_total_limit", "lora_last_layers", "weight_decay", "warmup_steps")
         above(self, 0, "max_grad_norm", "ddp_timeout")
