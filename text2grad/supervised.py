@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +13,16 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers import TrainerCallback, set_seed
 from trl import SFTConfig as TrlConfig
-from trl import SFTTrainer
 
 from text2grad.config.deepspeed import check_installed
 from text2grad.files import write_json
-from text2grad.models import add_lora, check_context, load_model, replace_folder
+from text2grad.models import add_lora, check_context, load_model
 from text2grad.report_data import read_object
 from text2grad.run_folder import check_same_flags
 from text2grad.schema import Record, UserError
 from text2grad.target_formats import write_facts
+from text2grad.trainer_states import ResumableTrainer, state_to_resume
+from text2grad.whole_folder import replace_folder
 
 if TYPE_CHECKING:
     from text2grad.config.training import AdapterTrainConfig
@@ -96,9 +98,10 @@ def train_adapter(
 
     Raises:
         UserError: the model reads fewer tokens than an example has, or see `check_resume`.
+        Stopped: a process was asked to; all that was done is saved.
     """
     output_dir = Path(args.output_dir)
-    state = _state_to_resume(output_dir, args.resume_from_checkpoint)
+    state, _ = state_to_resume(output_dir, args.resume_from_checkpoint)
     model = load_model(base_model, args.dtype, flag)
     longest = max(len(one.prompt_ids) + len(one.target_ids) for one in (*train, *valid))
     bounds = "--prompt_max_length with --max_length or --answer_max_length"
@@ -116,7 +119,7 @@ def train_adapter(
         callbacks=[named],
     )
     named.trainer = trainer
-    trainer.train(resume_from_checkpoint=state)
+    trainer.run(state)
     if valid and "eval_loss" not in _last_rows(trainer):
         trainer.evaluate()
     save_adapter(trainer, tokenizer, output_dir / "final", facts)
@@ -138,7 +141,7 @@ def save_adapter(
             write_facts(folder, facts)
 
 
-class TargetTrainer(SFTTrainer):
+class TargetTrainer(ResumableTrainer):
     """TRL's trainer with logits for the targets only.
 
     Its own fused head also computes gradients of the frozen head's weights, in many small tiles,
@@ -200,7 +203,9 @@ def check_resume(args: AdapterTrainConfig) -> str:
     """
     if args.deepspeed:
         check_installed(args.deepspeed, "GPUS=0 for the shell")
-    state = _state_to_resume(Path(args.output_dir), args.resume_from_checkpoint)
+    state, notes = state_to_resume(Path(args.output_dir), args.resume_from_checkpoint)
+    if os.environ.get("RANK", "0") == "0":
+        print(*notes, sep="\n", end="\n" * bool(notes))
     if state:
         begun = Path(state).resolve().parent.parent  # RUN/trainer/checkpoint-STEP
         names = """task base_model base_model_name target_format lora_r lora_alpha
@@ -264,21 +269,3 @@ def _dataset(examples: Sequence[Example]) -> Dataset:
         for one in examples
     ]
     return Dataset.from_list(rows)
-
-
-def _state_to_resume(output_dir: Path, wanted: str) -> str | None:
-    flag = "--resume_from_checkpoint"
-    if wanted not in ("", "auto"):
-        if not (Path(wanted) / "trainer_state.json").exists():
-            raise UserError(f"{flag} {wanted}: no trainer_state.json in it")
-        return wanted
-    states = list((output_dir / "trainer").glob("checkpoint-*"))
-    whole = [path for path in states if (path / "trainer_state.json").exists()]
-    if not whole:
-        return None
-    if not wanted:
-        raise UserError(
-            f"--output_dir {output_dir}: holds the checkpoints of another run; go on with it by "
-            f"{flag} auto, or choose another folder"
-        )
-    return str(max(whole, key=lambda path: int(path.name.rsplit("-", 1)[1])))
