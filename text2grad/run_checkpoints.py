@@ -46,7 +46,7 @@ class RunCheckpoints:
         epoch_of: the pass over the prompts of a step, from 0.
 
     Attributes:
-        saved_step: of the newest checkpoint that this run wrote or went on from, 0 for none.
+        saved_step: of the newest checkpoint in the run's folder, 0 for none.
         best: "step", "valid_score" and "checkpoint" (its name) of the best validation so far, as
             `best.json` has it; {} before the first.
     """
@@ -159,7 +159,9 @@ class RunCheckpoints:
                 set_aside(later)
             self._mark_best()
             print(f"going on from {path}")
-        self.saved_step, self._drawn = state["step"], generators()
+        if path.parent.resolve() == self.output_dir.resolve():
+            self.saved_step = state["step"]
+        self._drawn = generators()
         return str(path), state["step"]
 
     def summary(self) -> str:

@@ -6,6 +6,7 @@ transformers writes them in place, one file after the other, and takes the newes
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,13 @@ from text2grad.whole_folder import (
     naming_write_failures,
     newest_whole,
     put_in_place,
+    read_manifest,
     set_aside,
     write_manifest,
-    written_by,
 )
 
 FLAG = "--resume_from_checkpoint"
+NAME = re.compile(r"checkpoint-(\d+)")
 
 
 class ResumableTrainer(SFTTrainer):
@@ -67,8 +69,9 @@ class ResumableTrainer(SFTTrainer):
         parent = Path(self.args.output_dir)
         if self.is_world_process_zero():
             clear_unfinished(parent)
-            for later in states_of(parent) if state else ():
-                if step_of(later) > step_of(Path(state)):
+            begin = read_manifest(Path(state))["step"] if state else 0
+            for later in states_of(parent):
+                if step_of(later) > begin:
                     set_aside(later)
         with StopRequest() as stopping:
             when = StopWhenAsked(stopping, self.accelerator)
@@ -94,12 +97,13 @@ class StopWhenAsked(TrainerCallback):
 
 def states_of(parent: str | Path) -> list[Path]:
     """The states below the trainer's folder, oldest first."""
-    return sorted(Path(parent).glob("checkpoint-*"), key=step_of)
+    found = [path for path in Path(parent).glob("checkpoint-*") if NAME.fullmatch(path.name)]
+    return sorted(found, key=step_of)
 
 
 def step_of(path: Path) -> int:
     """The step in a state's name."""
-    return int(path.name.rpartition("-")[2])
+    return int(NAME.fullmatch(path.name)[1])
 
 
 def count_processes() -> int:
@@ -141,7 +145,7 @@ def state_to_resume(output_dir: Path, wanted: str) -> tuple[str | None, list[str
             )
     if path is None:
         return None, notes
-    before, now = written_by(path), count_processes()
+    before, now = read_manifest(path)["processes"], count_processes()
     if before != now:
         notes.append(
             f"{path}: written by {before} processes, and this run has {now}: random generators "

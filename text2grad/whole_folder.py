@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from text2grad.files import sha256_file
 from text2grad.schema import UserError
@@ -111,7 +112,7 @@ def damage(path: Path) -> str:
     if not path.is_dir():
         return "no such folder"
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_manifest(path)
         written_as = manifest["format"]
         files = {name: (one["size"], one["sha256"]) for name, one in manifest["files"].items()}
     except (OSError, ValueError):
@@ -131,9 +132,9 @@ def damage(path: Path) -> str:
     return ""
 
 
-def written_by(path: Path) -> int:
-    """How many processes wrote a whole checkpoint."""
-    return json.loads((path / MANIFEST).read_text(encoding="utf-8"))["processes"]
+def read_manifest(path: Path) -> dict[str, Any]:
+    """What `write_manifest` was told of a whole checkpoint: "step" and "processes"."""
+    return json.loads((path / MANIFEST).read_text(encoding="utf-8"))
 
 
 def newest_whole(paths: Iterable[Path]) -> tuple[Path | None, dict[Path, str]]:
