@@ -101,7 +101,7 @@ def write_manifest(folder: Path, step: int, processes: int) -> None:
     files = {
         str(file.relative_to(folder)): {"size": file.stat().st_size, "sha256": sha256_file(file)}
         for file in sorted(folder.rglob("*"))
-        if file.is_file()
+        if file.is_file() and file != folder / MANIFEST
     }
     facts = {"format": FORMAT, "step": step, "processes": processes, "files": files}
     (folder / MANIFEST).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

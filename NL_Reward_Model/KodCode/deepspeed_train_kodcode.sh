@@ -25,7 +25,7 @@ GPUS=${GPUS:-$(nvidia-smi --list-gpus 2> /dev/null | grep -c '^GPU ' || true)}
 [ -n "${PYTHON:-}" ] || { [ -x "$ROOT/.venv/bin/python" ] && PYTHON=$ROOT/.venv/bin/python; } || PYTHON=python3
 # DRY_RUN=1 prints each command, quoted so that it can be pasted, in place of running it.
 run() {
-    if [ -z "${DRY_RUN:-}" ]; then "$@"; return; fi
+    if [ -z "${DRY_RUN:-}" ]; then exec "$@"; fi  # a SIGTERM reaches it
     printf 'cd %q && ' "$PWD"
     printf '%q ' "$@"
     echo
@@ -41,6 +41,8 @@ if [ "$GPUS" -gt 0 ]; then
     LAUNCH=("$PYTHON" -m deepspeed.launcher.runner --num_gpus "$GPUS" train_rm.py --deepspeed deepspeed.json)
 fi
 
+# The deepspeed command dies of a SIGTERM, and then nobody waits until the processes have saved.
+[ "$GPUS" -eq 0 ] || trap '' TERM
 run "${LAUNCH[@]}" \
     --base_model "$MODEL" \
     --data_path "$DATA" \
