@@ -223,7 +223,7 @@ def _trl_config(args: AdapterTrainConfig, eval_steps: int) -> TrlConfig:
             dataset_kwargs={"skip_prepare_dataset": True},
             seed=args.seed,
             deepspeed=config,
-            # without a GPU and DeepSpeed each of several processes would take itself for the only one
+            # where there is neither GPU nor DeepSpeed, each process would think that it is alone
             use_cpu=_processes() > 1 and not config and not torch.accelerator.is_available(),
             dataloader_pin_memory=torch.cuda.is_available(),
             disable_tqdm=False,  # the default follows the log level, which is turned down
