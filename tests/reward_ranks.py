@@ -17,6 +17,7 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor
+from transformers.integrations import unset_hf_deepspeed_config
 from trl import SFTConfig as TrlConfig
 
 from text2grad.config import RewardTrainConfig, SFTConfig
@@ -52,6 +53,7 @@ def every_step(**settings: Any) -> TrlConfig:
 
 def train(settings: dict[str, Any], name: str, **changes: Any) -> dict[str, Any]:
     """One run in the folder `name`; the rows of each forward pass, the log, and the engine."""
+    unset_hf_deepspeed_config()  # of the run before, which would cut this one's model at loading
     folder = Path(settings["folder"]) / name
     flags = settings["flags"] | {"output_dir": str(folder)} | changes
     flags["lora_target_modules"] = tuple(flags["lora_target_modules"])

@@ -115,18 +115,16 @@ def test_each_process_has_an_engine_of_the_stage(ranks):
             assert (run["clip"], run["accumulation"]) == (0.05, 2 if name == "accumulated" else 1)
 
 
-@pytest.mark.parametrize("name", ["plain", "accumulated"])
-def test_every_row_is_trained_once_an_epoch(ranks, alone, name):
+@pytest.mark.parametrize(("name", "batch"), [("plain", 4), ("accumulated", 2)])
+def test_every_row_is_trained_once_an_epoch(ranks, alone, name, batch):
     _, _, (first, second) = ranks
     half = len(first[name]["rows"]) // 2
     for part in (slice(0, half), slice(half, None)):
-        rows = [
-            one for run in (first, second) for batch in run[name]["rows"][part] for one in batch
-        ]
-        counts = Counter(rows)
-        assert counts.pop(BLANK) == 2 * UPDATES * 4 - ROWS
+        passes = [one for run in (first, second) for one in run[name]["rows"][part]]
+        counts = Counter(row for rows in passes for row in rows)
+        assert counts.pop(BLANK) == -ROWS % (2 * batch)  # fills up the last batch of both
         assert set(counts.values()) == {1}
-        assert counts.keys() == {one for batch in alone[1]["rows"] for one in batch}
+        assert counts.keys() == {row for rows in alone[1]["rows"] for row in rows}
 
 
 @pytest.mark.parametrize("name", ["plain", "accumulated"])
@@ -135,8 +133,10 @@ def test_two_processes_learn_what_one_learns(ranks, alone, name):
     ours, theirs = found[0][name]["log"], alone[1]["log"]
     assert len([line for line in ours if "loss" in line]) == 2 * UPDATES
     assert any("eval_loss" in line for line in ours)
+    # the loss of the validation is a mean over batches, which are smaller in the other run
+    keys = ["loss", "grad_norm", "learning_rate", *["eval_loss"] * (name == "plain")]
     for line, other in zip(ours, theirs, strict=True):
-        for key in ("loss", "grad_norm", "eval_loss", "learning_rate"):
+        for key in keys:
             assert line.get(key) == pytest.approx(other.get(key), abs=1e-5)
     assert all(line["grad_norm"] > 0.05 for line in ours if "grad_norm" in line)
     for saved in ("final", "0_2", "1_1", "1_3"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -169,9 +170,9 @@ class NamedCheckpoints(TrainerCallback):
         self.output_dir, self.tokenizer, self.facts = Path(output_dir), tokenizer, facts
         self.trainer: TargetTrainer | None = None
 
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_save(self, args: Any, state: Any, control: Any, train_dataloader: Any, **_: Any) -> None:
         """Called by the trainer after it wrote its own resumable state."""
-        per_epoch = max(1, round(state.global_step / state.epoch))
+        per_epoch = math.ceil(len(train_dataloader) / args.gradient_accumulation_steps)
         epoch, step = divmod(state.global_step - 1, per_epoch)
         path = self.output_dir / f"{epoch}_{step + 1}"
         save_adapter(self.trainer, self.tokenizer, path, self.facts)
