@@ -41,8 +41,8 @@ LEVELS = {
         report_page report_view trends report_compare report before_after gate
         ratings""",
     "models": """
-        attention pretrained models devices run_folder rollout vllm_engine decoding checkpoint
-        policy training_weights samplers stopping""",
+        attention pretrained models quantisation devices run_folder rollout vllm_engine decoding
+        checkpoint policy training_weights samplers stopping""",
     "judges": """
         chat_errors chat_request resumable chat_client batch_client annotators annotators.answer
         annotators.answer_evidence annotators.answer_form annotators.answer_key
@@ -56,8 +56,8 @@ LEVELS = {
         annotators.signals annotators.word_lists annotators.wording
         external judge_prompts""",
     "parts of a stage": """
-        annotation_plan scoring update step_log trainer_states supervised model_metrics
-        test_runs solutions evalplus_metrics
+        annotation_plan scoring update step_log trainer_states target_trainer supervised
+        model_metrics test_runs solutions evalplus_metrics
         response_scores watch
         run_checkpoints chat_answers""",
     "stages": """
@@ -74,6 +74,7 @@ MAY_BE_HEAVY = {
         "attention",
         "pretrained",
         "models",
+        "quantisation",
         "devices",
         "run_folder",
         "rollout",
@@ -85,7 +86,8 @@ MAY_BE_HEAVY = {
         "training_weights",
         "stopping",
     ),
-    *("scoring", "update", "step_log", "trainer_states", "supervised", "model_metrics"),
+    *("scoring", "update", "step_log", "trainer_states", "target_trainer", "supervised"),
+    "model_metrics",
     *("annotators.reward_model", "annotators.reward_vllm"),
     *("run_checkpoints", "chat_answers"),
     *("reward_model", "sft", "generate", "trainer"),

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from trees import ROOT, SHELLS, TREES, relative
+from trees import LAUNCH, ROOT, SHELLS, TREES, relative
 
 every_shell = pytest.mark.parametrize("shell", SHELLS, ids=relative)
 AWKWARD = ["two words", "", "it's", 'a "quote"', "$HOME", "back\\slash", "*", "ünï", "line\nbreak"]
@@ -108,7 +108,7 @@ def test_flags_given_come_last_and_unchanged(trees, shell):
 def test_variables_from_outside_replace_the_defaults(trees, shell):
     for found in assignments(shell):
         name, default = found.groups()
-        if name == "GPUS":
+        if name in LAUNCH:
             continue
         _, plain = start(trees, shell)
         _, changed = start(trees, shell, **{name: "my/value"})
@@ -145,7 +145,10 @@ def test_the_reward_model_trains_under_deepspeed_where_there_are_gpus(trees, she
     _, calls = start(trees, shell, GPUS="3")
     words = calls[-1][2]
     assert words[:4] == ["-m", "deepspeed.launcher.runner", "--num_gpus", "3"]
-    assert words[4:7] == ["train_rm.py", "--deepspeed", "deepspeed.json"]
+    assert words[4] == "train_rm.py"
+    assert words[words.index("--deepspeed") + 1] == "deepspeed.json"
+    _, calls = start(trees, shell, GPUS="0")
+    assert calls[-1][2][calls[-1][2].index("--deepspeed") + 1] == ""
 
 
 @every_deepspeed

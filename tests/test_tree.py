@@ -12,6 +12,7 @@ from dataclasses import fields
 
 import pytest
 from trees import (
+    LAUNCH,
     ROOT,
     SCRIPTS,
     SHELLS,
@@ -159,7 +160,7 @@ def test_shell_passes_flags_that_exist(shell, gpus):
 @every_shell
 def test_every_variable_of_the_shell_reaches_a_script(shell):
     text = shell.read_text(encoding="utf-8")
-    names = set(re.findall(r"^([A-Z_]+)=\$\{\1:-", text, re.M)) - {"GPUS"}
+    names = set(re.findall(r"^([A-Z_]+)=\$\{\1:-", text, re.M)) - LAUNCH
     given = {name: f"value-of-{name}" for name in names}
     words = {word for _, words in dry_run(shell, **given) for word in words}
     missing = {name for name, value in given.items() if not any(value in w for w in words)}

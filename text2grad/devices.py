@@ -44,7 +44,7 @@ def start_accelerator(args: PolicyConfig) -> Accelerator:
         more = {"log_with": args.log_with, "project_dir": args.output_dir}
     if args.deepspeed:
         config = read_deepspeed(args, int(os.environ.get("WORLD_SIZE", "1")))
-        _prepare_deepspeed()
+        prepare_deepspeed()
         more["deepspeed_plugin"] = DeepSpeedPlugin(hf_ds_config=config, zero3_init_flag=False)
         more["gradient_accumulation_steps"] = args.gradient_accumulation_steps
     accelerator = Accelerator(mixed_precision="no", **more)
@@ -63,6 +63,16 @@ def start_accelerator(args: PolicyConfig) -> Accelerator:
     return accelerator
 
 
+def is_main_process() -> bool:
+    """Whether this process writes and prints for all; known before they can communicate."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def launched_processes() -> int:
+    """How many the launcher has started; known before they can communicate."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def count_processes() -> None:
     """Let accelerate know of all processes under DeepSpeed on CPUs.
 
@@ -73,14 +83,14 @@ def count_processes() -> None:
     if not torch.distributed.is_initialized():
         return
     for state in (PartialState._shared_state, AcceleratorState._shared_state):
-        if state.get("num_processes") != torch.distributed.get_world_size():
+        if state and state["num_processes"] != torch.distributed.get_world_size():
             state["num_processes"] = torch.distributed.get_world_size()
             state["process_index"] = torch.distributed.get_rank()
             state["local_process_index"] = int(os.environ.get("LOCAL_RANK", "0"))
             state["backend"] = torch.distributed.get_backend()
 
 
-def _prepare_deepspeed() -> None:
+def prepare_deepspeed() -> None:
     """Let DeepSpeed start without a compiler on CPUs, and without a launcher for one process."""
     import deepspeed
 

@@ -5,7 +5,6 @@ transformers writes them in place, one file after the other, and takes the newes
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import nn
 from transformers import TrainerCallback
 from trl import SFTTrainer
 
+from text2grad.devices import launched_processes
 from text2grad.schema import Stopped, UserError
 from text2grad.stopping import StopRequest
 from text2grad.whole_folder import (
@@ -49,7 +49,7 @@ class ResumableTrainer(SFTTrainer):
                 super()._save_checkpoint(model, trial)
                 accelerator.wait_for_everyone()  # each process writes files of its own
                 if self.is_world_process_zero():
-                    write_manifest(made_in / path.name, step, count_processes())
+                    write_manifest(made_in / path.name, step, launched_processes())
                     put_in_place(made_in / path.name, path)
         finally:
             if self.is_world_process_zero():
@@ -106,11 +106,6 @@ def step_of(path: Path) -> int:
     return int(NAME.fullmatch(path.name)[1])
 
 
-def count_processes() -> int:
-    """How many the launcher has started."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def state_to_resume(output_dir: Path, wanted: str) -> tuple[str | None, list[str]]:
     """The state that `--resume_from_checkpoint` asks for, None to begin.
 
@@ -145,7 +140,7 @@ def state_to_resume(output_dir: Path, wanted: str) -> tuple[str | None, list[str
             )
     if path is None:
         return None, notes
-    before, now = read_manifest(path)["processes"], count_processes()
+    before, now = read_manifest(path)["processes"], launched_processes()
     if before != now:
         notes.append(
             f"{path}: written by {before} processes, and this run has {now}: random generators "
