@@ -73,10 +73,10 @@ if [ "$GPUS" -gt 0 ] || [ -n "$HOSTFILE" ]; then
     [ -n "${DRY_RUN:-}" ] || "$PYTHON" -c "$FIND" 2> /dev/null ||
         stop "GPUS=$GPUS: DeepSpeed is not installed; run bash env.sh, or set GPUS=0"
     LAUNCH=("$PYTHON" -m deepspeed.launcher.runner "${WHERE[@]}" train_rm.py)
+    # It would die of a SIGTERM, and then nobody waits until the processes have saved.
+    trap '' TERM
 fi
 
-# The deepspeed command dies of a SIGTERM, and then nobody waits until the processes have saved.
-[ "$GPUS" -eq 0 ] || trap '' TERM
 run "${LAUNCH[@]}" \
     --base_model "$MODEL" \
     --data_path "$DATA" \
