@@ -215,6 +215,7 @@ def reward_flags(tmp_path):
     return {
         "base_model": save_base(tmp_path / "base"),
         "data_path": write(tmp_path / "annotated.json", rows),
+        "valid_data_path": "",
         "valid_fraction": 0.2,
         "data_dir": str(tmp_path / "data"),
         "dtype": "fp32",

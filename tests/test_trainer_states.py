@@ -22,6 +22,7 @@ def train(tmp_path):
     flags = {
         "base_model": save_base(tmp_path / "base"),
         "data_path": write(tmp_path / "annotated.json", rows),
+        "valid_data_path": "",
         "valid_fraction": 0.2,
         "data_dir": str(tmp_path / "data"),
         "output_dir": str(tmp_path / "rm"),
