@@ -99,8 +99,8 @@ def flag_words(args):
 def test_sigterm_of_the_script_saves_and_says_so(policy_files, tmp_path):
     given = config(*policy_files, tmp_path / "asked")
     names = """base_model_name data_file_path output_dir dtype lora_target_modules batch_size
-        mini_batch_size ppo_epochs output_max_length prompt_max_length learning_rate
-        lr_scheduler_type adafactor save_freq"""
+        mini_batch_size gradient_accumulation_steps ppo_epochs output_max_length
+        prompt_max_length learning_rate lr_scheduler_type adafactor"""
     flags = {name: getattr(given, name) for name in names.split()}
     flags |= {"feedback_source": "reference", "save_freq": 10**6}
     flags |= {"train_epochs": 10**6, "steps": 10**6}
