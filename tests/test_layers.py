@@ -21,7 +21,7 @@ LEVELS = {
         sandbox_tiers sandbox sandbox_pool sandboxed sandboxed.slices sandboxed.rewrite
         sandboxed.values sandboxed.recorder sandboxed.guard sandboxed.cases
         sandboxed.pytest_cases sandboxed.harness evalplus_inside outcomes harness_report
-        unit_tests ppo_math ppo_state dispatch ledger download""",
+        unit_tests ppo_math ppo_state dispatch ledger download whole_folder""",
     "flags and text": """
         config config.annotation config.backends config.checks config.deepspeed config.evaluation
         config.launch
@@ -42,7 +42,7 @@ LEVELS = {
         ratings""",
     "models": """
         attention pretrained models quantisation devices run_folder rollout vllm_engine decoding
-        checkpoint policy training_weights samplers""",
+        checkpoint policy training_weights samplers stopping""",
     "judges": """
         chat_errors chat_request resumable chat_client batch_client annotators annotators.answer
         annotators.answer_evidence annotators.answer_form annotators.answer_key
@@ -56,8 +56,8 @@ LEVELS = {
         annotators.signals annotators.word_lists annotators.wording
         external judge_prompts""",
     "parts of a stage": """
-        annotation_plan scoring update step_log target_trainer supervised model_metrics test_runs
-        solutions evalplus_metrics
+        annotation_plan scoring update step_log trainer_states target_trainer supervised
+        model_metrics test_runs solutions evalplus_metrics
         response_scores watch
         run_checkpoints chat_answers""",
     "stages": """
@@ -84,8 +84,10 @@ MAY_BE_HEAVY = {
         "checkpoint",
         "policy",
         "training_weights",
+        "stopping",
     ),
-    *("scoring", "update", "step_log", "target_trainer", "supervised", "model_metrics"),
+    *("scoring", "update", "step_log", "trainer_states", "target_trainer", "supervised"),
+    "model_metrics",
     *("annotators.reward_model", "annotators.reward_vllm"),
     *("run_checkpoints", "chat_answers"),
     *("reward_model", "sft", "generate", "trainer"),

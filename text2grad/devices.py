@@ -68,6 +68,11 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def launched_processes() -> int:
+    """How many the launcher has started; known before they can communicate."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def count_processes() -> None:
     """Let accelerate know of all processes under DeepSpeed on CPUs.
 

@@ -15,11 +15,11 @@ from text2grad.models import (
     check_head,
     load_model,
     merge_adapter,
-    replace_folder,
 )
 from text2grad.quantisation import packed
 from text2grad.rollout import MicroBatch, response_hidden, token_logps
 from text2grad.schema import UserError
+from text2grad.whole_folder import replace_folder
 
 if TYPE_CHECKING:
     from text2grad.config import PolicyConfig

@@ -13,7 +13,12 @@ from transformers import set_seed
 from trl import SFTConfig as TrlConfig
 
 from text2grad.config.deepspeed import check_launcher, read_deepspeed
-from text2grad.devices import count_processes, is_main_process, prepare_deepspeed
+from text2grad.devices import (
+    count_processes,
+    is_main_process,
+    launched_processes,
+    prepare_deepspeed,
+)
 from text2grad.files import write_json
 from text2grad.models import add_lora, check_context, load_model
 from text2grad.quantisation import packed
@@ -27,6 +32,7 @@ from text2grad.target_trainer import (
     make_dataset,
     save_adapter,
 )
+from text2grad.trainer_states import state_to_resume
 
 if TYPE_CHECKING:
     from text2grad.config.training import AdapterTrainConfig
@@ -93,9 +99,10 @@ def train_adapter(
 
     Raises:
         UserError: the model reads fewer tokens than an example has, or see `check_resume`.
+        Stopped: a process was asked to; all that was done is saved.
     """
     output_dir = Path(args.output_dir)
-    state = _state_to_resume(output_dir, args.resume_from_checkpoint)
+    state, _ = state_to_resume(output_dir, args.resume_from_checkpoint)
     model = load_model(base_model, args.dtype, flag, **packed(args))
     longest = max(len(one.prompt_ids) + len(one.target_ids) for one in (*train, *valid))
     bounds = "--prompt_max_length with --max_length or --answer_max_length"
@@ -118,7 +125,7 @@ def train_adapter(
         if weights.requires_grad:
             weights.data = weights.data.float()  # TRL rounds an adapter on packed weights to bf16
     named.trainer = trainer
-    trainer.train(resume_from_checkpoint=state)
+    trainer.run(state)
     if valid and "eval_loss" not in _last_rows(trainer):
         trainer.evaluate()
     save_adapter(trainer, tokenizer, output_dir / "final", facts)
@@ -139,7 +146,9 @@ def check_resume(args: AdapterTrainConfig) -> str:
     check_launcher(args, os.environ)
     packed(args)
     config = _deepspeed(args)
-    state = _state_to_resume(Path(args.output_dir), args.resume_from_checkpoint)
+    state, notes = state_to_resume(Path(args.output_dir), args.resume_from_checkpoint)
+    if is_main_process():
+        print(*notes, sep="\n", end="\n" * bool(notes))
     if state:
         _check_shards(Path(state), config)
         begun = Path(state).resolve().parent.parent  # RUN/trainer/checkpoint-STEP
@@ -161,21 +170,22 @@ def _last_rows(trainer: TargetTrainer) -> dict[str, Any]:
     return found
 
 
-def _processes() -> int:
-    """How many the launcher started; known before they can communicate."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def _deepspeed(args: AdapterTrainConfig) -> dict[str, Any] | None:
     """The DeepSpeed file with what the flags decide, None without one."""
-    return read_deepspeed(args, _processes(), "GPUS=0 for the shell") if args.deepspeed else None
+    return (
+        read_deepspeed(args, launched_processes(), "GPUS=0 for the shell")
+        if args.deepspeed
+        else None
+    )
 
 
 def _check_shards(state: Path, config: Mapping[str, Any] | None) -> None:
     """Under DeepSpeed each process goes on with its own part of the optimiser."""
     parts = [path.name for path in state.glob("global_step*/*_optim_states.pt")]
     written = f"{len(parts)} processes under DeepSpeed" if parts else "a run without DeepSpeed"
-    asked = f"{_processes()} processes under DeepSpeed" if config else "a run without DeepSpeed"
+    asked = (
+        f"{launched_processes()} processes under DeepSpeed" if config else "a run without DeepSpeed"
+    )
     if written != asked:
         raise UserError(
             f"--resume_from_checkpoint {state}: its optimiser is that of {written}, this is "
@@ -224,27 +234,11 @@ def _trl_config(args: AdapterTrainConfig, eval_steps: int) -> TrlConfig:
             seed=args.seed,
             deepspeed=config,
             # where there is neither GPU nor DeepSpeed, each process would think that it is alone
-            use_cpu=_processes() > 1 and not config and not torch.accelerator.is_available(),
+            use_cpu=launched_processes() > 1
+            and not config
+            and not torch.accelerator.is_available(),
             dataloader_pin_memory=torch.cuda.is_available(),
             disable_tqdm=False,  # the default follows the log level, which is turned down
         )
     except ValueError as error:
         raise UserError(f"training flags: {' '.join(str(error).split())[:300]}") from error
-
-
-def _state_to_resume(output_dir: Path, wanted: str) -> str | None:
-    flag = "--resume_from_checkpoint"
-    if wanted not in ("", "auto"):
-        if not (Path(wanted) / "trainer_state.json").exists():
-            raise UserError(f"{flag} {wanted}: no trainer_state.json in it")
-        return wanted
-    states = list((output_dir / "trainer").glob("checkpoint-*"))
-    whole = [path for path in states if (path / "trainer_state.json").exists()]
-    if not whole:
-        return None
-    if not wanted:
-        raise UserError(
-            f"--output_dir {output_dir}: holds the checkpoints of another run; go on with it by "
-            f"{flag} auto, or choose another folder"
-        )
-    return str(max(whole, key=lambda path: int(path.name.rsplit("-", 1)[1])))

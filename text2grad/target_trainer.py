@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.utils.data import Sampler
 from transformers import TrainerCallback
 from transformers.trainer_pt_utils import get_length_grouped_indices
-from trl import SFTTrainer
 
-from text2grad.models import replace_folder
 from text2grad.target_formats import write_facts
+from text2grad.trainer_states import ResumableTrainer
+from text2grad.whole_folder import replace_folder
 
 IGNORED = -100
 
@@ -81,7 +81,7 @@ class LengthGroups(Sampler[int]):
         yield from [len(self.lengths)] * self.blanks
 
 
-class TargetTrainer(SFTTrainer):
+class TargetTrainer(ResumableTrainer):
     """TRL's trainer with logits for the targets only.
 
     Its own fused head also computes gradients of the frozen head's weights, in many small tiles,

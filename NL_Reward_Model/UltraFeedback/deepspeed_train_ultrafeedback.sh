@@ -31,7 +31,7 @@ DEEPSPEED=${DEEPSPEED:-$([ "$GPUS" -gt 0 ] || [ -n "$NODES$HOSTFILE" ] && echo d
 [ -n "${PYTHON:-}" ] || { [ -x "$ROOT/.venv/bin/python" ] && PYTHON=$ROOT/.venv/bin/python; } || PYTHON=python3
 # DRY_RUN=1 prints each command, quoted so that it can be pasted, in place of running it.
 run() {
-    if [ -z "${DRY_RUN:-}" ]; then "$@"; return; fi
+    if [ -z "${DRY_RUN:-}" ]; then exec "$@"; fi  # a SIGTERM reaches it
     printf 'cd %q && ' "$PWD"
     printf '%q ' "$@"
     echo
@@ -73,6 +73,8 @@ if [ "$GPUS" -gt 0 ] || [ -n "$HOSTFILE" ]; then
     [ -n "${DRY_RUN:-}" ] || "$PYTHON" -c "$FIND" 2> /dev/null ||
         stop "GPUS=$GPUS: DeepSpeed is not installed; run bash env.sh, or set GPUS=0"
     LAUNCH=("$PYTHON" -m deepspeed.launcher.runner "${WHERE[@]}" train_rm.py)
+    # It would die of a SIGTERM, and then nobody waits until the processes have saved.
+    trap '' TERM
 fi
 
 run "${LAUNCH[@]}" \
