@@ -46,6 +46,12 @@ class Watched(TargetTrainer):
         return super().compute_loss(model, inputs, *more, **named)
 
 
+def forget_launch() -> None:
+    """A second run in one process starts as the first one did, and loads its model whole."""
+    unset_hf_deepspeed_config()
+    os.environ.pop("ACCELERATE_USE_DEEPSPEED", None)
+
+
 def every_step(**settings: Any) -> TrlConfig:
     """The trainer's settings, with a line in its log for every update."""
     return TrlConfig(**settings | {"logging_steps": 1})
@@ -53,7 +59,7 @@ def every_step(**settings: Any) -> TrlConfig:
 
 def train(settings: dict[str, Any], name: str, **changes: Any) -> dict[str, Any]:
     """One run in the folder `name`; the rows of each forward pass, the log, and the engine."""
-    unset_hf_deepspeed_config()  # of the run before, which would cut this one's model at loading
+    forget_launch()
     folder = Path(settings["folder"]) / name
     flags = settings["flags"] | {"output_dir": str(folder)} | changes
     flags["lora_target_modules"] = tuple(flags["lora_target_modules"])

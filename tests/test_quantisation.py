@@ -16,6 +16,7 @@ from text2grad.models import merge_lora
 from text2grad.quantisation import packed
 from text2grad.reward_model import train_reward_model
 from text2grad.schema import UserError
+from text2grad.target_trainer import TargetTrainer
 
 PACKED = RewardTrainConfig(load_in_4bit=True, dtype="bf16")
 
@@ -67,16 +68,23 @@ def test_a_start_adapter_is_not_merged_into_packed_weights():
 
 
 def test_the_adapter_of_a_packed_base_is_fp32_and_merges_into_the_whole_one(tmp_path, monkeypatch):
-    """A stand-in loads the whole model and says of it that it is packed."""
+    """The model is a whole one in truth, but TRL is told that it is packed."""
     asked = []
     load = AutoModelForCausalLM.from_pretrained
 
     def load_packed(name, **settings):
         asked.append(settings.pop("quantization_config", None))
-        model = load(name, **settings)
-        model.is_loaded_in_4bit = asked[-1] is not None  # for which TRL rounds the adapter to bf16
-        return model
+        return load(name, **settings)
 
+    class PackedTrainer(TargetTrainer):
+        def __init__(self, model, **more):
+            base = model.get_base_model()
+            base.is_loaded_in_4bit = True  # for which TRL rounds the adapter to bf16
+            super().__init__(model=model, **more)
+            base.is_loaded_in_4bit = False
+            assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.bfloat16}
+
+    monkeypatch.setattr("text2grad.supervised.TargetTrainer", PackedTrainer)
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", load_packed)
     monkeypatch.setattr(
         "text2grad.supervised.packed", lambda args: {"quantization_config": args.load_in_4bit}

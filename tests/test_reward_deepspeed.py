@@ -9,6 +9,7 @@ from text2grad.config import PolicyConfig, RewardTrainConfig, SFTConfig
 from text2grad.config.deepspeed import read_deepspeed
 from text2grad.schema import UserError
 from text2grad.supervised import check_resume
+from text2grad.whole_folder import write_manifest
 
 SHIPPED = sorted((ROOT / "NL_Reward_Model").glob("*/deepspeed.json"))
 
@@ -156,6 +157,7 @@ def state(tmp_path):
             place = folder / "global_step2" if stage else folder
             place.mkdir(exist_ok=True)
             (place / name).touch()
+        write_manifest(folder, 2, processes)
         return str(folder)
 
     return write

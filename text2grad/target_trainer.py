@@ -148,6 +148,11 @@ class TargetTrainer(ResumableTrainer):
             lambda: int(self.state.epoch or 0),
         )
 
+    def _get_eval_sampler(self, eval_dataset: Dataset) -> LengthGroups:
+        lengths = [len(ids) for ids in eval_dataset["input_ids"]]
+        together = self.args.eval_batch_size * self.args.world_size
+        return LengthGroups(lengths, together, 1, self.args.seed, lambda: 0)
+
 
 def save_adapter(
     trainer: TargetTrainer, tokenizer: Any, path: Path, facts: Mapping[str, str] | None = None
