@@ -21,7 +21,8 @@ LEVELS = {
         sandbox_tiers sandbox sandbox_pool sandboxed sandboxed.slices sandboxed.rewrite
         sandboxed.values sandboxed.recorder sandboxed.guard sandboxed.cases
         sandboxed.pytest_cases sandboxed.harness evalplus_inside outcomes harness_report
-        unit_tests ppo_math ppo_state dispatch ledger download timing micro_batches""",
+        unit_tests ppo_math ppo_state dispatch ledger download timing micro_batches
+        whole_folder""",
     "flags and text": """
         config config.annotation config.backends config.checks config.deepspeed config.evaluation
         config.launch
@@ -41,8 +42,8 @@ LEVELS = {
         report_page report_view trends report_compare report before_after gate
         ratings""",
     "models": """
-        attention precision pretrained models devices run_folder rollout vllm_engine decoding
-        checkpoint policy training_weights samplers""",
+        attention precision pretrained models quantisation devices run_folder rollout vllm_engine
+        decoding checkpoint policy training_weights samplers stopping""",
     "judges": """
         chat_errors chat_request resumable chat_client batch_client annotators annotators.answer
         annotators.answer_evidence annotators.answer_form annotators.answer_key
@@ -56,8 +57,8 @@ LEVELS = {
         annotators.signals annotators.word_lists annotators.wording
         external judge_prompts""",
     "parts of a stage": """
-        annotation_plan scoring update step_log supervised model_metrics test_runs solutions
-        evalplus_metrics
+        annotation_plan scoring update step_log trainer_states target_trainer supervised
+        model_metrics test_runs solutions evalplus_metrics
         response_scores watch
         run_checkpoints chat_answers""",
     "stages": """
@@ -75,6 +76,7 @@ MAY_BE_HEAVY = {
         "precision",
         "pretrained",
         "models",
+        "quantisation",
         "devices",
         "run_folder",
         "rollout",
@@ -84,8 +86,10 @@ MAY_BE_HEAVY = {
         "checkpoint",
         "policy",
         "training_weights",
+        "stopping",
     ),
-    *("scoring", "update", "step_log", "supervised", "model_metrics"),
+    *("scoring", "update", "step_log", "trainer_states", "target_trainer", "supervised"),
+    "model_metrics",
     *("annotators.reward_model", "annotators.reward_vllm"),
     *("run_checkpoints", "chat_answers"),
     *("reward_model", "sft", "generate", "trainer"),

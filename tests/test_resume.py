@@ -1,4 +1,7 @@
+import hashlib
 import json
+import os
+import re
 import resource
 import shutil
 import signal
@@ -17,6 +20,7 @@ from transformers import AutoModelForCausalLM
 
 from text2grad.policy import ValueHead
 from text2grad.schema import UserError
+from text2grad.whole_folder import clear_unfinished, write_manifest
 
 
 def assert_same_run(one, other):
@@ -86,6 +90,98 @@ def test_a_damaged_newest_checkpoint_is_named_and_skipped(make, capsys):
     asked = make(steps=2, resume_from_checkpoint=str(newest))
     with pytest.raises(UserError, match=r"--resume_from_checkpoint .*safetensors is damaged"):
         asked.train()
+
+
+DAMAGES = {
+    "truncated": (
+        lambda path: os.truncate(path / "optimizer.pt", 100),
+        r"optimizer.pt has 100 byt",
+    ),
+    "missing": (
+        lambda path: (path / "value_head.safetensors").unlink(),
+        r"value_head.* is missing",
+    ),
+    "unproved": (lambda path: (path / "manifest.json").unlink(), r"no readable manifest.json"),
+    "empty": (
+        lambda path: (path / "manifest.json").write_text("{}"),
+        r"manifest.json lists no fil",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_every_damage_is_named_and_the_one_before_is_taken(make, capsys, kind):
+    flags = {"steps": 2, "save_freq": 1}
+    made = make(**flags)
+    made.train()
+    whole = trained_weights(made)
+    first, newest = made.output_dir / "epoch_0_step_1", made.output_dir / "epoch_0_step_2"
+    spoil, fault = DAMAGES[kind]
+    spoil(newest)
+    resumed = make(resume_from_checkpoint="auto", **flags)
+    resumed.train()
+    said = capsys.readouterr().out
+    assert re.search(f"skipping checkpoint {newest}: {fault}", said)
+    assert f"going on from {first}\n" in said
+    assert all(torch.equal(value, whole[name]) for name, value in trained_weights(resumed).items())
+    spoil(newest)
+    spoil(first)
+    with pytest.raises(UserError, match=r"auto: no checkpoint in .* is whole; remove them"):
+        make(resume_from_checkpoint="auto", **flags).train()
+    with pytest.raises(UserError, match=f"--resume_from_checkpoint {first}: {fault}"):
+        make(resume_from_checkpoint=str(first), **flags).train()
+
+
+def test_the_manifest_names_what_is_there(make):
+    made = make(steps=1)
+    made.train()
+    path = made.output_dir / "epoch_0_step_1"
+    manifest = json.loads((path / "manifest.json").read_text())
+    assert (manifest["format"], manifest["step"], manifest["processes"]) == (1, 1, 1)
+    names = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
+    assert manifest["files"].keys() == names - {"manifest.json"}
+    assert manifest["files"]["optimizer.pt"] == {
+        "size": (path / "optimizer.pt").stat().st_size,
+        "sha256": hashlib.sha256((path / "optimizer.pt").read_bytes()).hexdigest(),
+    }
+
+
+def test_a_replacement_that_was_cut_off_is_undone(tmp_path):
+    for name in (".a.old", ".b.old", "b", ".c.partial"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    clear_unfinished(tmp_path)
+    left = {path.parent.name: path.read_text() for path in tmp_path.glob("*/file")}
+    assert left == {"a": ".a.old", "b": "b"}
+
+
+def test_another_number_of_processes_goes_on_with_weights_and_step(make, capsys):
+    flags = {"steps": 4, "lr_scheduler_type": "linear", "warmup_steps": 1}
+    made = make(folder="two", save_freq=2, **flags)
+    made.train()
+    path = made.output_dir / "epoch_0_step_2"
+    saved = torch.load(path / "optimizer.pt", weights_only=True)
+    saved["processes"] *= 2
+    torch.save(saved, path / "optimizer.pt")
+    write_manifest(path, 2, 2)
+    resumed = make(folder="two", resume_from_checkpoint=str(path), **flags)
+    resumed._run_steps = lambda bar: None
+    torch.manual_seed(0)
+    resumed.train()
+    said = [line for line in capsys.readouterr().out.split("\n") if "processes" in line]
+    assert said == [
+        f"{path}: written by 2 processes, and this run has 1: adapter, value head and step go on, "
+        "optimiser and random generators start anew"
+    ]
+    assert resumed.step_number == 2
+    head = load_file(path / "value_head.safetensors")
+    assert torch.equal(
+        resumed.policy.value_head.state_dict()["linear.weight"], head["linear.weight"]
+    )
+    optimizer = resumed.weights.optimizer
+    assert not optimizer.state_dict()["state"]
+    # 1 of 4 steps of warm-up, 3 down to 0: after 2 steps two thirds of 1e-2
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([1e-2 * 2 / 3] * 2)
 
 
 @pytest.fixture

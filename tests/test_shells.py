@@ -145,7 +145,10 @@ def test_the_reward_model_trains_under_deepspeed_where_there_are_gpus(trees, she
     _, calls = start(trees, shell, GPUS="3")
     words = calls[-1][2]
     assert words[:4] == ["-m", "deepspeed.launcher.runner", "--num_gpus", "3"]
-    assert words[4:7] == ["train_rm.py", "--deepspeed", "deepspeed.json"]
+    assert words[4] == "train_rm.py"
+    assert words[words.index("--deepspeed") + 1] == "deepspeed.json"
+    _, calls = start(trees, shell, GPUS="0")
+    assert calls[-1][2][calls[-1][2].index("--deepspeed") + 1] == ""
 
 
 @every_deepspeed

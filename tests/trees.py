@@ -18,7 +18,7 @@ from typing import get_type_hints
 
 ROOT = Path(__file__).resolve().parent.parent
 # what a shell knows of processes and machines: of no effect where there is one
-LAUNCH = {"GPUS", "NODES", "NODE_RANK", "MAIN_ADDRESS", "MAIN_PORT"}
+LAUNCH = {"GPUS", "NODES", "SLOTS", "HOSTFILE", "NODE_RANK", "MAIN_ADDRESS", "MAIN_PORT"}
 TREES = ("RM_Data_Anno", "NL_Reward_Model", "NL_Gradient_Policy_Optimization")
 SCRIPTS = sorted(path for tree in TREES for path in (ROOT / tree).rglob("*.py"))
 SHELLS = sorted(path for tree in TREES for path in (ROOT / tree).rglob("*.sh"))

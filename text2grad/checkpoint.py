@@ -1,30 +1,26 @@
-"""Policy checkpoints: written whole or not at all, verified when read."""
+"""Policy checkpoints: what is in them, written and read back."""
 
 from __future__ import annotations
 
 import json
+import random
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from text2grad.files import sha256_file, write_json
-from text2grad.models import replace_folder
 from text2grad.run_folder import check_same_flags
 from text2grad.schema import UserError
+from text2grad.whole_folder import damage, newest_whole, replace_folder, write_manifest
 
-MANIFEST, STATE, OPTIMIZER, VALUE_HEAD = (
-    "manifest.json",
-    "trainer_state.json",
-    "optimizer.pt",
-    "value_head.safetensors",
-)
+STATE, OPTIMIZER, VALUE_HEAD = "trainer_state.json", "optimizer.pt", "value_head.safetensors"
 NAME = re.compile(r"epoch_\d+_step_(\d+)")
 
 
@@ -52,7 +48,7 @@ def save_checkpoint(
     Args:
         path: the checkpoint's folder.
         write_weights: writes the model's files into a folder.
-        state: plain values, above all the step.
+        state: plain values, above all the "step".
         parts: by name, what has a `state_dict`: optimiser, scheduler, KL controller, ...
         processes: for each process what it alone knows: `generators`, its shard of the optimiser.
 
@@ -63,10 +59,9 @@ def save_checkpoint(
         write_weights(folder)
         states = {name: part.state_dict() for name, part in parts.items()}
         torch.save({**states, "processes": [*processes]}, folder / OPTIMIZER)
-        write_json(folder / STATE, {**state, "threads": torch.get_num_threads()})
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
-        hashes = {str(file.relative_to(folder)): sha256_file(file) for file in files}
-        write_json(folder / MANIFEST, hashes)
+        plain = json.dumps({**state, "threads": torch.get_num_threads()}, indent=2)
+        (folder / STATE).write_text(plain + "\n", encoding="utf-8")
+        write_manifest(folder, state["step"], len(processes))
 
 
 def find_checkpoint(output_dir: str | Path, wanted: str) -> Path | None:
@@ -77,7 +72,7 @@ def find_checkpoint(output_dir: str | Path, wanted: str) -> Path | None:
         wanted: a folder; "auto" for the newest whole one, naming damaged ones; "" for none.
 
     Raises:
-        UserError: the folder asked for is no whole checkpoint.
+        UserError: the folder asked for is no whole checkpoint, or there are some and none is whole.
     """
     if not wanted:
         return None
@@ -85,26 +80,15 @@ def find_checkpoint(output_dir: str | Path, wanted: str) -> Path | None:
         if fault := damage(Path(wanted)):
             raise UserError(f"--resume_from_checkpoint {wanted}: {fault}")
         return Path(wanted)
-    for path in reversed(list_checkpoints(output_dir)):
-        fault = damage(path)
-        if not fault:
-            return path
+    whole, faults = newest_whole(list_checkpoints(output_dir))
+    for path, fault in faults.items():
         print(f"skipping checkpoint {path}: {fault}")
-    return None
-
-
-def damage(path: Path) -> str:
-    """Why `path` is no whole checkpoint, "" if it is one."""
-    try:
-        hashes = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return f"no readable {MANIFEST}"
-    for name, digest in hashes.items():
-        if not (path / name).exists():
-            return f"{name} is missing"
-        if sha256_file(path / name) != digest:
-            return f"{name} is damaged"
-    return ""
+    if faults and not whole:
+        raise UserError(
+            f"--resume_from_checkpoint auto: no checkpoint in {output_dir} is whole; remove them "
+            "to start anew, or choose another --output_dir"
+        )
+    return whole
 
 
 def check_flags(path: Path, flags: dict[str, Any]) -> None:
@@ -141,24 +125,29 @@ def load_state(
         path: the checkpoint's folder.
         parts: as given to `save_checkpoint`; one that it does not have stays as it is.
         process: number of this process.
-        processes: how many there are. After a run of another number the generators stay as they
-            are.
+        processes: how many there are. After a run of another number the optimiser, whose steps were
+            those of its processes, and the generators stay as they are.
 
     Returns:
         The checkpoint's plain values, and what this process alone knew, {} after another number.
     """
     state = json.loads((path / STATE).read_text(encoding="utf-8"))
     saved = torch.load(path / OPTIMIZER, weights_only=True, map_location="cpu")
-    for name in parts.keys() & saved.keys():
+    before = len(saved["processes"])
+    same = before == processes
+    kept = {name for name in parts.keys() & saved.keys() if same or name != "optimizer"}
+    for name in kept:
         parts[name].load_state_dict(saved[name])
-    own = saved["processes"][process] if len(saved["processes"]) == processes else {}
+    own = saved["processes"][process] if same else {}
     if own:
-        torch.set_rng_state(own["generators"]["cpu"])
-        if own["generators"]["cuda"] is not None and torch.cuda.is_available():
-            torch.cuda.set_rng_state(own["generators"]["cuda"])
-    lacking = sorted(parts.keys() - saved.keys()) + ["random generators"] * (not own)
-    if lacking and process == 0:
-        print(f"{path}: written by a run on other processes; anew start {', '.join(lacking)}")
+        restore_generators(own["generators"])
+    if process == 0 and not same:
+        print(
+            f"{path}: written by {before} processes, and this run has {processes}: adapter, value "
+            "head and step go on, optimiser and random generators start anew"
+        )
+    elif process == 0 and parts.keys() - kept:
+        print(f"{path}: does not have, so anew start {', '.join(sorted(parts.keys() - kept))}")
     if state["threads"] != torch.get_num_threads() and process == 0:
         print(
             f"{path} was written with {state['threads']} threads; results may differ in the last "
@@ -170,20 +159,23 @@ def load_state(
 def generators() -> dict[str, Any]:
     """The state of this process's random generators, for `save_checkpoint`."""
     cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+    kind, keys, *place = np.random.get_state()
+    numpy = [str(kind), keys.tolist(), *place]
+    return {"cpu": torch.get_rng_state(), "cuda": cuda, "python": random.getstate(), "numpy": numpy}
 
 
-def set_aside_later(output_dir: str | Path, step: int) -> None:
-    """Rename the checkpoints after `step`, which the run is about to write anew.
+def restore_generators(states: Mapping[str, Any]) -> None:
+    """Let this process draw again what it drew after `generators`."""
+    torch.set_rng_state(states["cpu"])
+    if states["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
+    random.setstate(states["python"])
+    np.random.set_state(tuple(states["numpy"]))
 
-    Left where they are, they would count as the newest.
-    """
-    for path in list_checkpoints(output_dir):
-        if int(NAME.fullmatch(path.name)[1]) > step:
-            aside = path.with_name(f"abandoned_{path.name}")
-            shutil.rmtree(aside, ignore_errors=True)
-            path.rename(aside)
-            print(f"{path.name} is after step {step}: renamed to {aside.name}")
+
+def checkpoints_after(output_dir: str | Path, step: int) -> list[Path]:
+    """The checkpoints of later steps."""
+    return [path for path in list_checkpoints(output_dir) if step_of(path) > step]
 
 
 def prune_checkpoints(output_dir: str | Path, keep: int, spared: str = "") -> None:
@@ -197,4 +189,9 @@ def prune_checkpoints(output_dir: str | Path, keep: int, spared: str = "") -> No
 def list_checkpoints(output_dir: str | Path) -> list[Path]:
     """The checkpoints of a run, oldest first; merged models that lie beside them are none."""
     found = [path for path in Path(output_dir).glob("epoch_*") if NAME.fullmatch(path.name)]
-    return sorted(found, key=lambda path: int(NAME.fullmatch(path.name)[1]))
+    return sorted(found, key=step_of)
+
+
+def step_of(path: Path) -> int:
+    """The step in a checkpoint's name."""
+    return int(NAME.fullmatch(path.name)[1])

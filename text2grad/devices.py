@@ -51,7 +51,7 @@ def start_accelerator(args: PolicyConfig) -> Accelerator:
     if args.deepspeed:
         config = read_deepspeed(args, int(os.environ.get("WORLD_SIZE", "1")))
         check_launcher_values(config, f"--deepspeed {args.deepspeed}", os.environ)
-        _prepare_deepspeed()
+        prepare_deepspeed()
         more["deepspeed_plugin"] = DeepSpeedPlugin(hf_ds_config=config, zero3_init_flag=False)
         more["gradient_accumulation_steps"] = args.gradient_accumulation_steps
     # without a GPU accelerate has to be told, or it takes each process for the only one; DeepSpeed
@@ -110,6 +110,16 @@ def rows_of_all(accelerator: Accelerator, rows: Sequence[Row]) -> list[Row]:
     return [row for turn in zip(*parts or (), strict=True) for row in turn]
 
 
+def is_main_process() -> bool:
+    """Whether this process writes and prints for all; known before they can communicate."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def launched_processes() -> int:
+    """How many the launcher has started; known before they can communicate."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def count_processes() -> None:
     """Let accelerate know of all processes under DeepSpeed on CPUs.
 
@@ -120,14 +130,14 @@ def count_processes() -> None:
     if not torch.distributed.is_initialized():
         return
     for state in (PartialState._shared_state, AcceleratorState._shared_state):
-        if state.get("num_processes") != torch.distributed.get_world_size():
+        if state and state["num_processes"] != torch.distributed.get_world_size():
             state["num_processes"] = torch.distributed.get_world_size()
             state["process_index"] = torch.distributed.get_rank()
             state["local_process_index"] = int(os.environ.get("LOCAL_RANK", "0"))
             state["backend"] = torch.distributed.get_backend()
 
 
-def _prepare_deepspeed() -> None:
+def prepare_deepspeed() -> None:
     """Let DeepSpeed start without a compiler on CPUs, and without a launcher for one process."""
     import deepspeed
 

@@ -21,7 +21,8 @@ def export_embedded_model(folder: str | Path) -> Path:
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    from text2grad.models import quiet_libraries, replace_folder
+    from text2grad.models import quiet_libraries
+    from text2grad.whole_folder import replace_folder
 
     folder = Path(folder)
     if (folder / "config.json").exists():

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import shutil
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,15 +30,13 @@ from text2grad.pretrained import (
 )
 from text2grad.schema import UserError
 from text2grad.target_formats import read_facts, write_facts
+from text2grad.whole_folder import replace_folder
 
 if TYPE_CHECKING:
     from text2grad.config import MergeConfig, PolicyConfig
     from text2grad.config.training import AdapterTrainConfig
 
     LoraFlags = PolicyConfig | AdapterTrainConfig
-
-# safetensors and tokenizers; torch, twice
-WRITE_FAILURES = ("os error", "iostream error", "unexpected pos", "failed writing", "write failed")
 
 
 def resolve_dtype(name: str) -> torch.dtype:
@@ -251,36 +246,6 @@ def check_head(model: nn.Module) -> None:
             f"model family {model.config.model_type}: its logits are not head(hidden state); "
             "use another --base_model_name"
         )
-
-
-@contextlib.contextmanager
-def replace_folder(path: str | Path, flag: str = "--output_dir") -> Iterator[Path]:
-    """A folder that replaces `path` only once everything in it is written.
-
-    Raises:
-        UserError: writing failed, for example because the disk is full; an older `path` is
-            untouched.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.partial")
-    old = path.with_name(f".{path.name}.old")
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        yield temporary
-        shutil.rmtree(old, ignore_errors=True)
-        if path.exists():
-            path.rename(old)
-        temporary.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
-    except Exception as error:
-        # A full disk is an OSError, but a SafetensorError, a RuntimeError or a plain Exception
-        # from the libraries that write in other languages; any other failure stays what it is.
-        if isinstance(error, OSError) or any(sign in str(error) for sign in WRITE_FAILURES):
-            raise UserError(f"{flag} {path}: cannot be written: {one_line(error)}") from error
-        raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def quiet_libraries() -> None:

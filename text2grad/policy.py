@@ -19,10 +19,11 @@ from text2grad.models import (
     check_head,
     load_model,
     merge_adapter,
-    replace_folder,
 )
+from text2grad.quantisation import packed
 from text2grad.rollout import MicroBatch, response_hidden, token_logps
 from text2grad.schema import UserError
+from text2grad.whole_folder import replace_folder
 
 if TYPE_CHECKING:
     from text2grad.config import PolicyConfig
@@ -117,7 +118,7 @@ def build_policy(args: PolicyConfig, tokenizer: Any, save_start: bool = True) ->
         save_start: whether this process is the one that writes a merged start model.
     """
     flag = "--base_model_name"
-    model = load_model(args.base_model_name, args.dtype, flag)
+    model = load_model(args.base_model_name, args.dtype, flag, **packed(args))
     if args.base_model_adapter_model:
         model = merge_adapter(model, args.base_model_adapter_model, "--base_model_adapter_model")
         start = Path(args.output_dir) / "start_model"

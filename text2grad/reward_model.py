@@ -15,6 +15,7 @@ from text2grad.alignment import locate_spans
 from text2grad.annotators.reward_backends import RewardJudge, build_reward_judge
 from text2grad.chat import PromptRenderer
 from text2grad.code_blocks import judged_code
+from text2grad.devices import is_main_process
 from text2grad.files import check_writable, sha256_file, write_json, write_rows
 from text2grad.models import quiet_libraries
 from text2grad.parsing import CONTAINERS
@@ -49,8 +50,9 @@ def train_reward_model(args: RewardTrainConfig) -> None:
     resumed = check_resume(args)
     data_dir = check_writable(args.data_dir, "--data_dir")
     train, valid = read_split(args, task)
-    write_rows(data_dir / f"{task.name}_train.json", [r.fields for r in train], "--data_dir")
-    write_rows(data_dir / f"{task.name}_test.json", [r.fields for r in valid], "--data_dir")
+    if is_main_process():
+        write_rows(data_dir / f"{task.name}_train.json", [r.fields for r in train], "--data_dir")
+        write_rows(data_dir / f"{task.name}_test.json", [r.fields for r in valid], "--data_dir")
     tokenizer = load_tokenizer(args.base_model, "--base_model", args.chat_template)
     maker = ExampleMaker(args, task, tokenizer)
     flag = f"--data_path {args.data_path}"
@@ -59,18 +61,20 @@ def train_reward_model(args: RewardTrainConfig) -> None:
         valid = random.Random(args.seed).sample(valid, args.eval_samples)
     flag = f"--valid_data_path {args.valid_data_path}"
     held_out = collect_examples(valid, maker.make, flag, output_dir / "left_out_validation.json")
-    print(f"{len(examples)} examples, {maker.shortened} posts shortened to fit")
-    if maker.trimmer.counts:
-        print(f"targets fitted to what a reply may hold: {maker.trimmer.summary()}")
-    data = {"data_path": args.data_path, "valid_data_path": args.valid_data_path}
-    facts = {"resumed_from": resumed, "examples": len(examples), "shortened": maker.shortened}
-    write_run_config(output_dir, args, data, **facts, trimmed=dict(maker.trimmer.counts))
+    if is_main_process():
+        print(f"{len(examples)} examples, {maker.shortened} posts shortened to fit")
+        if maker.trimmer.counts:
+            print(f"targets fitted to what a reply may hold: {maker.trimmer.summary()}")
+        data = {"data_path": args.data_path, "valid_data_path": args.valid_data_path}
+        facts = {"resumed_from": resumed, "examples": len(examples), "shortened": maker.shortened}
+        write_run_config(output_dir, args, data, **facts, trimmed=dict(maker.trimmer.counts))
     about = model_facts(args.target_format)
     trainer = train_adapter(
         args, args.base_model, tokenizer, examples, held_out, args.eval_steps, facts=about
     )
-    write_json(output_dir / "training_log.json", trainer.state.log_history, "--output_dir")
-    print(f"reward model: {output_dir / 'final'}")
+    if is_main_process():
+        write_json(output_dir / "training_log.json", trainer.state.log_history, "--output_dir")
+        print(f"reward model: {output_dir / 'final'}")
 
 
 def read_split(args: RewardTrainConfig, task: TaskSpec) -> tuple[list[Record], list[Record]]:

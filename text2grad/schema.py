@@ -14,6 +14,10 @@ class UserError(Exception):
     """A mistake the user can mend; the message is one line naming file, record or flag."""
 
 
+class Stopped(Exception):
+    """The run was asked to stop and did, with all its work saved; the message says where."""
+
+
 @dataclass(frozen=True)
 class Span:
     """A quoted phrase with its label and, once located, its place in the response.

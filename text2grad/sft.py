@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from text2grad.devices import is_main_process
 from text2grad.files import check_writable
 from text2grad.models import quiet_libraries
 from text2grad.pretrained import load_tokenizer
@@ -44,6 +45,8 @@ def train_sft(args: SFTConfig) -> None:
     flag = f"--data_path {args.data_path}"
     examples = collect_examples(records, make, flag, output_dir / "left_out.json")
     facts = {"resumed_from": resumed, "examples": len(examples)}
-    write_run_config(output_dir, args, {"data_path": args.data_path}, **facts)
+    if is_main_process():
+        write_run_config(output_dir, args, {"data_path": args.data_path}, **facts)
     train_adapter(args, args.base_model_name, tokenizer, examples, [], 0, "--base_model_name")
-    print(f"policy after supervised training: {output_dir / 'final'}")
+    if is_main_process():
+        print(f"policy after supervised training: {output_dir / 'final'}")

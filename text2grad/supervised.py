@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from datasets import Dataset
-from torch import Tensor, nn
-from transformers import TrainerCallback, set_seed
+from transformers import set_seed
 from trl import SFTConfig as TrlConfig
-from trl import SFTTrainer
 
-from text2grad.config.deepspeed import check_installed
+from text2grad.config.deepspeed import check_launcher, read_deepspeed
+from text2grad.devices import (
+    count_processes,
+    is_main_process,
+    launched_processes,
+    prepare_deepspeed,
+)
 from text2grad.files import write_json
-from text2grad.models import add_lora, check_context, load_model, replace_folder
+from text2grad.models import add_lora, check_context, load_model
+from text2grad.quantisation import packed
 from text2grad.report_data import read_object
 from text2grad.run_folder import check_same_flags
 from text2grad.schema import Record, UserError
-from text2grad.target_formats import write_facts
+from text2grad.target_trainer import (
+    Example,
+    NamedCheckpoints,
+    TargetTrainer,
+    make_dataset,
+    save_adapter,
+)
+from text2grad.trainer_states import state_to_resume
 
 if TYPE_CHECKING:
     from text2grad.config.training import AdapterTrainConfig
-
-IGNORED = -100
-
-
-@dataclass(frozen=True)
-class Example:
-    """A prompt and its target as ids; the loss counts the target only."""
-
-    prompt_ids: list[int]
-    target_ids: list[int]
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,13 @@ def collect_examples(
     """
     made = [make(record) for record in records]
     dropped = [one for one in made if isinstance(one, Dropped)]
-    path.unlink(missing_ok=True)  # of an earlier run
-    if dropped:
-        for one in dropped[:10]:
-            print(f"left out {one.record_id}: {one.reason}")
-        write_json(path, {one.record_id: one.reason for one in dropped}, "--output_dir")
-        print(f"{len(dropped)} of {len(records)} records left out, all named in {path}")
+    if is_main_process():
+        path.unlink(missing_ok=True)  # of an earlier run
+        if dropped:
+            for one in dropped[:10]:
+                print(f"left out {one.record_id}: {one.reason}")
+            write_json(path, {one.record_id: one.reason for one in dropped}, "--output_dir")
+            print(f"{len(dropped)} of {len(records)} records left out, all named in {path}")
     examples = [one for one in made if isinstance(one, Example)]
     if dropped and not examples:
         raise UserError(f"{flag}: no record fits; first reason: {dropped[0].reason}")
@@ -96,10 +99,11 @@ def train_adapter(
 
     Raises:
         UserError: the model reads fewer tokens than an example has, or see `check_resume`.
+        Stopped: a process was asked to; all that was done is saved.
     """
     output_dir = Path(args.output_dir)
-    state = _state_to_resume(output_dir, args.resume_from_checkpoint)
-    model = load_model(base_model, args.dtype, flag)
+    state, _ = state_to_resume(output_dir, args.resume_from_checkpoint)
+    model = load_model(base_model, args.dtype, flag, **packed(args))
     longest = max(len(one.prompt_ids) + len(one.target_ids) for one in (*train, *valid))
     bounds = "--prompt_max_length with --max_length or --answer_max_length"
     check_context(model, f"{flag} {base_model}", longest, bounds)
@@ -107,85 +111,25 @@ def train_adapter(
     set_seed(args.seed)  # the trainer sets it too, but the adapter is drawn before
     model = add_lora(model, args, args.lora_dropout, f"{flag} {base_model}")
     named = NamedCheckpoints(output_dir, tokenizer, facts)
+    settings = _trl_config(args, eval_steps if valid else 0)
+    count_processes()  # before the trainer asks for them
     trainer = TargetTrainer(
         model=model,
-        args=_trl_config(args, eval_steps if valid else 0),
-        train_dataset=_dataset(train),
-        eval_dataset=_dataset(valid) if valid else None,
+        args=settings,
+        train_dataset=make_dataset(train, blank=True),
+        eval_dataset=make_dataset(valid) if valid else None,
         processing_class=tokenizer,
         callbacks=[named],
     )
+    for weights in model.parameters():
+        if weights.requires_grad:
+            weights.data = weights.data.float()  # TRL rounds an adapter on packed weights to bf16
     named.trainer = trainer
-    trainer.train(resume_from_checkpoint=state)
+    trainer.run(state)
     if valid and "eval_loss" not in _last_rows(trainer):
         trainer.evaluate()
     save_adapter(trainer, tokenizer, output_dir / "final", facts)
     return trainer
-
-
-def save_adapter(
-    trainer: TargetTrainer, tokenizer: Any, path: Path, facts: Mapping[str, str] | None = None
-) -> None:
-    """Write adapter, tokenizer and facts, whole or not at all; every process must call it."""
-    if trainer.is_deepspeed_enabled:
-        trainer.save_model(str(path))  # gathers the shards of ZeRO-3
-        if trainer.is_world_process_zero():
-            write_facts(path, facts)
-    elif trainer.is_world_process_zero():
-        with replace_folder(path) as folder:
-            trainer.model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
-            write_facts(folder, facts)
-
-
-class TargetTrainer(SFTTrainer):
-    """TRL's trainer with logits for the targets only.
-
-    Its own fused head also computes gradients of the frozen head's weights, in many small tiles,
-    which took most of the time on a CPU; without it there would be logits for every prompt token.
-    """
-
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Tensor],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Any:
-        """Cross-entropy of the target tokens: their mean over the whole update."""
-        labels = inputs["labels"]
-        first = int((labels != IGNORED).any(0).nonzero()[0])  # columns before hold no target
-        kept = labels.shape[1] - max(first - 1, 0)
-        bare = {name: x for name, x in inputs.items() if name not in ("labels", "seq_lengths")}
-        outputs = model(**bare, use_cache=False, logits_to_keep=kept)
-        predicted = outputs.logits[:, :-1].float().flatten(0, 1)
-        loss = nn.functional.cross_entropy(
-            predicted, labels[:, 1 - kept :].flatten(), ignore_index=IGNORED, reduction="sum"
-        )
-        if num_items_in_batch is None:
-            loss = loss / (labels[:, 1:] != IGNORED).sum().clamp(min=1)
-        else:
-            loss = loss / num_items_in_batch
-            if self.args.average_tokens_across_devices:
-                loss = loss * self.accelerator.num_processes
-        return (loss, outputs) if return_outputs else loss
-
-
-class NamedCheckpoints(TrainerCallback):
-    """Writes the adapter as `{epoch}_{step}` at every save; the step starts anew each epoch."""
-
-    def __init__(
-        self, output_dir: str | Path, tokenizer: Any, facts: Mapping[str, str] | None = None
-    ) -> None:
-        self.output_dir, self.tokenizer, self.facts = Path(output_dir), tokenizer, facts
-        self.trainer: TargetTrainer | None = None
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Called by the trainer after it wrote its own resumable state."""
-        per_epoch = max(1, round(state.global_step / state.epoch))
-        epoch, step = divmod(state.global_step - 1, per_epoch)
-        path = self.output_dir / f"{epoch}_{step + 1}"
-        save_adapter(self.trainer, self.tokenizer, path, self.facts)
 
 
 def check_resume(args: AdapterTrainConfig) -> str:
@@ -195,13 +139,18 @@ def check_resume(args: AdapterTrainConfig) -> str:
         The state that it goes on from, "" for a new run.
 
     Raises:
-        UserError: there is nothing to resume, another run's checkpoints are in the way, or a flag
-            differs that a resumed run cannot change.
+        UserError: there is nothing to resume, another run's checkpoints are in the way, a flag or
+            the processes differ in a way that a resumed run cannot change, or the DeepSpeed file or
+            the launcher contradicts a flag, or --load_in_4bit is not possible here.
     """
-    if args.deepspeed:
-        check_installed(args.deepspeed, "GPUS=0 for the shell")
-    state = _state_to_resume(Path(args.output_dir), args.resume_from_checkpoint)
+    check_launcher(args, os.environ)
+    packed(args)
+    config = _deepspeed(args)
+    state, notes = state_to_resume(Path(args.output_dir), args.resume_from_checkpoint)
+    if is_main_process():
+        print(*notes, sep="\n", end="\n" * bool(notes))
     if state:
+        _check_shards(Path(state), config)
         begun = Path(state).resolve().parent.parent  # RUN/trainer/checkpoint-STEP
         names = """task base_model base_model_name target_format lora_r lora_alpha
             lora_target_modules lora_last_layers learning_rate per_device_train_batch_size
@@ -221,7 +170,43 @@ def _last_rows(trainer: TargetTrainer) -> dict[str, Any]:
     return found
 
 
+def _deepspeed(args: AdapterTrainConfig) -> dict[str, Any] | None:
+    """The DeepSpeed file with what the flags decide, None without one."""
+    return (
+        read_deepspeed(args, launched_processes(), "GPUS=0 for the shell")
+        if args.deepspeed
+        else None
+    )
+
+
+def _check_shards(state: Path, config: Mapping[str, Any] | None) -> None:
+    """Under DeepSpeed each process goes on with its own part of the optimiser."""
+    parts = [path.name for path in state.glob("global_step*/*_optim_states.pt")]
+    written = f"{len(parts)} processes under DeepSpeed" if parts else "a run without DeepSpeed"
+    asked = (
+        f"{launched_processes()} processes under DeepSpeed" if config else "a run without DeepSpeed"
+    )
+    if written != asked:
+        raise UserError(
+            f"--resume_from_checkpoint {state}: its optimiser is that of {written}, this is "
+            f"{asked}; start as many with the same --deepspeed, or anew in another --output_dir"
+        )
+    if not config:
+        return
+    whole = any(path.name.startswith("mp_rank") for path in state.glob("global_step*/*model*"))
+    stage = config["zero_optimization"]["stage"]
+    if whole == (stage == 3):
+        raise UserError(
+            f"--resume_from_checkpoint {state}: was written {'below' if whole else 'with'} ZeRO-3, "
+            f'but "zero_optimization.stage" of the DeepSpeed file is {stage}; set it as it was'
+        )
+
+
 def _trl_config(args: AdapterTrainConfig, eval_steps: int) -> TrlConfig:
+    config = _deepspeed(args)
+    if config:
+        prepare_deepspeed()
+        del config["train_batch_size"]  # checked; the library does not know yet how many we are
     try:
         return TrlConfig(
             output_dir=str(Path(args.output_dir) / "trainer"),
@@ -247,38 +232,13 @@ def _trl_config(args: AdapterTrainConfig, eval_steps: int) -> TrlConfig:
             max_length=None,  # examples are made to fit; nothing may cut a target
             dataset_kwargs={"skip_prepare_dataset": True},
             seed=args.seed,
-            deepspeed=args.deepspeed or None,
+            deepspeed=config,
+            # where there is neither GPU nor DeepSpeed, each process would think that it is alone
+            use_cpu=launched_processes() > 1
+            and not config
+            and not torch.accelerator.is_available(),
             dataloader_pin_memory=torch.cuda.is_available(),
             disable_tqdm=False,  # the default follows the log level, which is turned down
         )
     except ValueError as error:
         raise UserError(f"training flags: {' '.join(str(error).split())[:300]}") from error
-
-
-def _dataset(examples: Sequence[Example]) -> Dataset:
-    rows = [
-        {
-            "input_ids": [*one.prompt_ids, *one.target_ids],
-            "labels": [IGNORED] * len(one.prompt_ids) + list(one.target_ids),
-        }
-        for one in examples
-    ]
-    return Dataset.from_list(rows)
-
-
-def _state_to_resume(output_dir: Path, wanted: str) -> str | None:
-    flag = "--resume_from_checkpoint"
-    if wanted not in ("", "auto"):
-        if not (Path(wanted) / "trainer_state.json").exists():
-            raise UserError(f"{flag} {wanted}: no trainer_state.json in it")
-        return wanted
-    states = list((output_dir / "trainer").glob("checkpoint-*"))
-    whole = [path for path in states if (path / "trainer_state.json").exists()]
-    if not whole:
-        return None
-    if not wanted:
-        raise UserError(
-            f"--output_dir {output_dir}: holds the checkpoints of another run; go on with it by "
-            f"{flag} auto, or choose another folder"
-        )
-    return str(max(whole, key=lambda path: int(path.name.rsplit("-", 1)[1])))

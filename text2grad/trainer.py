@@ -35,7 +35,7 @@ from text2grad.rollout import (
 from text2grad.run_checkpoints import RunCheckpoints
 from text2grad.run_folder import MetricsFile, write_run_config
 from text2grad.samplers import build_sampler
-from text2grad.schema import Record, UserError
+from text2grad.schema import Record, Stopped, UserError
 from text2grad.scoring import (
     Judged,
     ask_critic,
@@ -45,6 +45,7 @@ from text2grad.scoring import (
     sampled_record,
 )
 from text2grad.step_log import Stopwatch, Tally, sample_rows, step_metrics, tally_step
+from text2grad.stopping import StopRequest
 from text2grad.tasks import get_task
 from text2grad.training_weights import training_weights
 from text2grad.turns import TurnRenderer
@@ -102,14 +103,15 @@ class Text2GradTrainer:
         kl = AdaptiveKL(args.init_kl_coef, args.kl_target, args.kl_horizon)
         self.kl = kl if args.adap_kl_ctrl else FixedKL(args.init_kl_coef)
         self.return_scale = ReturnScale()
-        self.step_number, self.watch = 0, RunWatch(args)
+        self.step_number, self.watch, self.stopping = 0, RunWatch(args), StopRequest()
         parts = {
             "scheduler": self.scheduler,
             "kl": self.kl,
             "return_scale": self.return_scale,
             "watch": self.watch,
         }
-        self.checkpoints = RunCheckpoints(args, self.weights, self.policy, self.tokenizer, parts)
+        made = self.weights, self.policy, self.tokenizer
+        self.checkpoints = RunCheckpoints(args, *made, parts, self.order.epoch_of)
 
     # -- the run
 
@@ -118,8 +120,9 @@ class Text2GradTrainer:
 
         Raises:
             UserError: most critiques stayed unparseable; the last step is saved.
+            Stopped: a process was asked to; all that was done is saved.
         """
-        accelerator, total = self.accelerator, self.total_steps
+        accelerator = self.accelerator
         torch.manual_seed(self.args.seed + accelerator.process_index)
         resumed, self.step_number = self.checkpoints.resume()
         self.sampler.sync(self.step_number)
@@ -129,33 +132,45 @@ class Text2GradTrainer:
             write_run_config(self.output_dir, self.args, data, resumed_from=resumed, **self.facts)
             self.metrics = MetricsFile(self.output_dir / "metrics.jsonl", self.step_number)
             self.samples = MetricsFile(self.output_dir / "samples.jsonl", self.step_number)
-        done, hidden = self.step_number, not accelerator.is_main_process
-        with tqdm(total=total, initial=done, desc="PPO", unit="step", disable=hidden) as bar:
-            while self.step_number < total:
-                ranks = accelerator.process_index, accelerator.num_processes
-                row = self.step(self.order.batch(self.step_number, *ranks))
-                accelerator.log(tracked_figures(row), step=self.step_number)
-                bar.set_postfix(score=f"{row['score']:+.2f}", kl=f"{row['kl']:.2f}")
-                bar.update()
-                stop, valid_score = self.watch.reason_to_stop, row.get("valid_score")
-                due = self.step_number % self.args.save_freq == 0 or self.step_number == total
-                if due or stop or self.checkpoints.is_best(valid_score):
-                    self.save(valid_score)
-                if stop:
-                    raise UserError(stop)
-        self.checkpoints.save_final()
-        if accelerator.is_main_process and self.checkpoints.best:
-            print(self.checkpoints.summary())
-        accelerator.end_training()
+        total, done, hidden = self.total_steps, self.step_number, not accelerator.is_main_process
+        bar = tqdm(total=total, initial=done, desc="PPO", unit="step", disable=hidden)
+        with self.stopping, bar:
+            try:
+                self._run_steps(bar)
+            except Stopped:
+                self.checkpoints.stop(self.step_number)
+        self.checkpoints.finish()
+
+    def _run_steps(self, bar: tqdm) -> None:
+        accelerator = self.accelerator
+        while self.step_number < self.total_steps:
+            ranks = accelerator.process_index, accelerator.num_processes
+            row = self.step(self.order.batch(self.step_number, *ranks))
+            accelerator.log(tracked_figures(row), step=self.step_number)
+            bar.set_postfix(score=f"{row['score']:+.2f}", kl=f"{row['kl']:.2f}")
+            bar.update()
+            stop, valid_score = self.watch.reason_to_stop, row.get("valid_score")
+            must = stop or self.step_number == self.total_steps
+            self.checkpoints.save_if_due(self.step_number, valid_score, must)
+            if stop:
+                raise UserError(stop)
+            if not must:
+                self.stopping.check(accelerator)
 
     def step(self, records: Sequence[Record]) -> dict[str, Any]:
-        """One PPO step over this process's prompts."""
-        self.step_number += 1
+        """One PPO step over this process's prompts.
+
+        Raises:
+            Stopped: asked to, on all processes and before anything but the generators has changed.
+        """
         clock = Stopwatch()
         with clock.phase("rollout"):
             prompts, responses = all_or_none(lambda: self.collect(records))
+        self.stopping.check(self.accelerator)
         with clock.phase("critique"):
             judged = self.critique(records, responses)
+        self.stopping.check(self.accelerator)
+        self.step_number += 1
         with clock.phase("score"):
             batches = self._micro_batches(prompts, responses)
             stats = self._token_stats(batches, responses)
@@ -264,8 +279,7 @@ class Text2GradTrainer:
 
     def save(self, valid_score: float | None = None) -> None:
         """Write a checkpoint; `valid_score` is that of this step's validation."""
-        epoch = self.order.epoch_of(self.step_number - 1)
-        self.checkpoints.save(epoch, self.step_number, valid_score)
+        self.checkpoints.save(self.step_number, valid_score)
 
     # -- small parts
 

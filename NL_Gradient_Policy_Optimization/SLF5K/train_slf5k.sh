@@ -40,7 +40,7 @@ SEED=${SEED:-42}
 [ -n "${PYTHON:-}" ] || { [ -x "$ROOT/.venv/bin/python" ] && PYTHON=$ROOT/.venv/bin/python; } || PYTHON=python3
 # DRY_RUN=1 prints each command, quoted so that it can be pasted, in place of running it.
 run() {
-    if [ -z "${DRY_RUN:-}" ]; then "$@"; return; fi
+    if [ -z "${DRY_RUN:-}" ]; then exec "$@"; fi  # a SIGTERM reaches it
     printf 'cd %q && ' "$PWD"
     printf '%q ' "$@"
     echo

@@ -1,4 +1,4 @@
-"""The DeepSpeed file, the launcher and the flags of a policy run: they agree, or none of them runs.
+"""The DeepSpeed file, the launcher and the flags of a training: they agree, or none of them runs.
 
 What a flag decides is "auto" in the file. A value there that says something else, and a launcher
 that asks for something else, would be obeyed in silence by one library and not by the other.
@@ -16,12 +16,15 @@ from text2grad.schema import UserError
 
 if TYPE_CHECKING:
     from text2grad.config.policy import PolicyConfig
+    from text2grad.config.training import AdapterTrainConfig
+
+    TrainFlags = PolicyConfig | AdapterTrainConfig
 
 STAGES = (1, 2, 3)
-# sections that build what the flags build
+# sections that build what the flags build, of which each training has some
 _OWN = {
-    "optimizer": "--adafactor, --learning_rate and --weight_decay",
-    "scheduler": "--lr_scheduler_type and --warmup_steps",
+    "optimizer": ("adafactor", "learning_rate", "weight_decay"),
+    "scheduler": ("lr_scheduler_type", "warmup_steps", "warmup_ratio"),
 }
 # by the name that `accelerate launch` gives its setting: where the file has it
 _LAUNCHER_KEYS = {
@@ -31,32 +34,38 @@ _LAUNCHER_KEYS = {
     "GRADIENT_ACCUMULATION_STEPS": "gradient_accumulation_steps",
     "GRADIENT_CLIPPING": "gradient_clipping",
 }
+# rows of one forward and backward pass, by whichever name a training has for them
+_MICRO_BATCH = ("mini_batch_size", "per_device_train_batch_size")
 _PRECISION = (
     "--dtype is the precision of the frozen weights, the trained ones are fp32 without autocast"
 )
 
 
-def read_deepspeed(args: PolicyConfig, processes: int) -> dict[str, Any]:
+def read_deepspeed(
+    args: TrainFlags, processes: int, way_out: str = '--deepspeed "" for the shell'
+) -> dict[str, Any]:
     """The file of `--deepspeed` with every value that the flags decide.
 
     Args:
         args: deepspeed, and the flags of the optimisation.
         processes: that take part.
+        way_out: how the shell is told to go without.
 
     Raises:
         UserError: DeepSpeed is not installed, the file cannot be read, or one of its values
             contradicts a flag; the message names both.
     """
     name = f"--deepspeed {args.deepspeed}"
-    check_installed(args.deepspeed, '--deepspeed "" for the shell')
+    check_installed(args.deepspeed, way_out)
     try:
         config = json.loads(Path(args.deepspeed).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{name}: {' '.join(str(error).split())}") from error
     if not isinstance(config, dict):
         raise UserError(f"{name}: expected a JSON object")
-    for section, flags in _OWN.items():
+    for section, names in _OWN.items():
         if section in config:
+            flags = " and ".join(f"--{flag}" for flag in names if hasattr(args, flag))
             raise UserError(f'{name}: "{section}" contradicts {flags}; remove it')
     zero = config.get("zero_optimization")
     stage = zero.get("stage") if isinstance(zero, dict) else None
@@ -65,15 +74,22 @@ def read_deepspeed(args: PolicyConfig, processes: int) -> dict[str, Any]:
             f'{name}: "zero_optimization.stage" is {stage}, expected 1, 2 or 3; without ZeRO leave '
             "--deepspeed out"
         )
-    if args.adafactor:
+    if getattr(args, "adafactor", False):
         raise UserError(
             f"{name} contradicts --adafactor true: ZeRO cuts the weights into flat shards, which "
             "have no rows and columns to factor; pass --adafactor false"
         )
+    if args.load_in_4bit and stage == STAGES[-1]:
+        raise UserError(
+            f'{name}: "zero_optimization.stage" is 3, which contradicts --load_in_4bit true: '
+            "packed weights cannot be cut; set 2, a packed model is small"
+        )
     for key, (value, flag) in _decided(args, processes).items():
         _settle(config, key, value, flag, name)
-    # its own optimiser for the CPU would take the place of the one that the schedule steers
-    config.setdefault("zero_force_ds_cpu_optimizer", False)
+    # DeepSpeed gathers the weights below this size all at once and in the precision of the first,
+    # but the adapter is fp32 and the base may be bf16
+    if zero.get("stage3_param_persistence_threshold", "auto") == "auto":
+        zero["stage3_param_persistence_threshold"] = 0
     return config
 
 
@@ -90,7 +106,7 @@ def check_installed(path: str, way_out: str) -> None:
         )
 
 
-def check_launcher(args: PolicyConfig, environ: Mapping[str, str]) -> None:
+def check_launcher(args: TrainFlags, environ: Mapping[str, str]) -> None:
     """What `accelerate launch` was told, which it hands over in the environment, fits the flags.
 
     Raises:
@@ -149,19 +165,26 @@ def check_launcher_values(config: Mapping[str, Any], name: str, environ: Mapping
             )
 
 
-def _decided(args: PolicyConfig, processes: int) -> dict[str, tuple[Any, str]]:
+def _decided(args: TrainFlags, processes: int) -> dict[str, tuple[Any, str]]:
     """By key of the file: the value, and the flags that say so."""
-    micro = f"--mini_batch_size {args.mini_batch_size}"
+    flag = next(flag for flag in _MICRO_BATCH if hasattr(args, flag))
+    rows = getattr(args, flag)
+    micro = f"--{flag} {rows}"
     steps = f"--gradient_accumulation_steps {args.gradient_accumulation_steps}"
-    update = args.mini_batch_size * args.gradient_accumulation_steps * processes
+    update = rows * args.gradient_accumulation_steps * processes
     return {
-        "train_micro_batch_size_per_gpu": (args.mini_batch_size, micro),
+        "train_micro_batch_size_per_gpu": (rows, micro),
         "gradient_accumulation_steps": (args.gradient_accumulation_steps, steps),
         "train_batch_size": (update, f"{micro} times {steps} times {processes} processes"),
         "gradient_clipping": (args.max_grad_norm, f"--max_grad_norm {args.max_grad_norm}"),
         "bf16.enabled": (False, _PRECISION),
         "fp16.enabled": (False, _PRECISION),
         "torch_autocast.enabled": (False, _PRECISION),
+        # its own optimiser, for weights that lie in the CPU's memory
+        "zero_force_ds_cpu_optimizer": (
+            False,
+            "--learning_rate and --lr_scheduler_type: they steer another optimizer than its own",
+        ),
     }
 
 

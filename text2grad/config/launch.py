@@ -12,9 +12,11 @@ from typing import Any, TypeVar, get_type_hints
 
 import tyro
 
-from text2grad.schema import UserError
+from text2grad.schema import Stopped, UserError
 
 Config = TypeVar("Config")
+
+STOPPED = 143  # 128 + SIGTERM, what a shell reports of a process that SIGTERM ended
 
 # what torch says on a GPU, and on the CPU
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
@@ -49,7 +51,7 @@ def launch(args_type: type, target: str) -> None:
 
     Heavy imports happen after parsing, so `--help` is instant. A `UserError`, and a full disk or
     memory wherever it is met, becomes one line on standard error and exit status 2; Ctrl-C becomes
-    exit status 130.
+    exit status 130, and a run that saved and stopped when it was asked to, 143.
     """
     args = None
     try:
@@ -62,6 +64,10 @@ def launch(args_type: type, target: str) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except Stopped as stop:
+        if str(stop):  # one process says it
+            print(f"stopped: {stop}", file=sys.stderr)
+        sys.exit(STOPPED)
     except KeyboardInterrupt:
         resumable = hasattr(args, "resume_from_checkpoint")
         how = "; --resume_from_checkpoint auto goes on from the last checkpoint" * resumable

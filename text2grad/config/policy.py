@@ -60,6 +60,8 @@ class PolicyConfig(RolloutBackendConfig, FaultSearchConfig):
     """who judges the samples: the reward model, or directly the annotator of that name"""
     dtype: Dtype = "auto"
     """precision of policy and reward model; adapter, value head and losses are fp32"""
+    load_in_4bit: bool = False
+    """keep the policy's frozen weights packed in 4 bits (QLoRA): a GPU and bitsandbytes"""
     lora_r: int = 16
     """rank of the policy's adapter"""
     lora_alpha: int = 32
@@ -271,6 +273,12 @@ class PolicyConfig(RolloutBackendConfig, FaultSearchConfig):
         above(self, 0, "max_reward_swing", "max_length_growth", "max_kl_ratio")
         if self.require_rm_gate and not self.reward_model_metrics:
             raise UserError("--require_rm_gate true: needs --reward_model_metrics")
+        if self.load_in_4bit and self.base_model_adapter_model:
+            raise UserError(
+                f"--base_model_adapter_model {self.base_model_adapter_model}: cannot be merged "
+                "into the packed weights of --load_in_4bit true; merge it first (merge_lora.py) "
+                "and name the merged model by --base_model_name"
+            )
         update = self.mini_batch_size * self.gradient_accumulation_steps
         if self.batch_size % update:
             raise UserError(

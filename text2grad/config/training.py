@@ -55,6 +55,8 @@ class AdapterTrainConfig:
     """file with a Jinja chat template, "" for the model's own"""
     dtype: Dtype = "auto"
     """precision of the frozen base model"""
+    load_in_4bit: bool = False
+    """keep the frozen base model packed in 4 bits (QLoRA): a GPU and bitsandbytes"""
     seed: int = 42
     """seed of order, dropout and, where there is one, the split"""
     deepspeed: str = ""
