@@ -21,7 +21,7 @@ LEVELS = {
         sandbox_tiers sandbox sandbox_pool sandboxed sandboxed.slices sandboxed.rewrite
         sandboxed.values sandboxed.recorder sandboxed.guard sandboxed.cases
         sandboxed.pytest_cases sandboxed.harness evalplus_inside outcomes harness_report
-        unit_tests ppo_math ppo_state dispatch ledger download""",
+        unit_tests ppo_math ppo_state dispatch ledger download student""",
     "flags and text": """
         config config.annotation config.backends config.checks config.deepspeed config.evaluation
         config.launch
@@ -29,6 +29,7 @@ LEVELS = {
         tasks.kodcode tasks.slf5k tasks.spec tasks.ultrafeedback locate word_scores replies
         parsing alignment places critique_grammar grammar word_grammar token_table targets
         target_formats records responses prompts chat turns text_metrics
+        config.baselines config.paper
         config.benchmarks question_sets evalplus_problems evalplus_samples""",
     "faults of code": """
         localisation localisation.edits localisation.kinds localisation.loop_rules
@@ -59,11 +60,15 @@ LEVELS = {
         annotation_plan scoring update step_log supervised model_metrics test_runs solutions
         evalplus_metrics
         response_scores watch
-        run_checkpoints chat_answers""",
+        run_checkpoints chat_answers trl_policy""",
     "stages": """
         candidates prepare test_cases annotate align embedded environment reward_model sft generate
         metrics judge trainer
-        mt_bench arc_challenge alpaca_eval""",
+        mt_bench arc_challenge alpaca_eval
+        reflect grpo dpo""",
+    "the paper's tables": """
+        paper paper.methods paper.tables_data paper.budgets paper.stages paper.shared_stages
+        paper.plan paper.runner paper.results paper.render""",
 }
 LEVEL_OF = {name: number for number, names in enumerate(LEVELS.values()) for name in names.split()}
 HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "deepspeed")
@@ -86,8 +91,8 @@ MAY_BE_HEAVY = {
     ),
     *("scoring", "update", "step_log", "supervised", "model_metrics"),
     *("annotators.reward_model", "annotators.reward_vllm"),
-    *("run_checkpoints", "chat_answers"),
-    *("reward_model", "sft", "generate", "trainer"),
+    *("run_checkpoints", "chat_answers", "trl_policy"),
+    *("reward_model", "sft", "generate", "trainer", "reflect", "grpo", "dpo"),
 }
 MAX_FILE_LINES = 320
 MAX_FUNCTION_LINES = 60
@@ -101,7 +106,7 @@ def module_name(path: Path) -> str:
 SOURCES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in SOURCES.items()}
 MODULES = [name for name in SOURCES if name]
-FOLDERS = ("text2grad", "tests", "benchmarks", *(path.name for path in ROOT.glob("*_*")))
+FOLDERS = ("text2grad", "tests", "benchmarks", "paper", *(path.name for path in ROOT.glob("*_*")))
 PYTHON_FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
 

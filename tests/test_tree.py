@@ -12,6 +12,7 @@ from dataclasses import fields
 
 import pytest
 from trees import (
+    PAPER,
     ROOT,
     SCRIPTS,
     SHELLS,
@@ -29,7 +30,7 @@ from text2grad.tasks import TASKS
 MAX_SCRIPT_LINES = 60
 HELP_CPU_SECONDS = 2.0
 
-every_script = pytest.mark.parametrize("script", SCRIPTS, ids=relative)
+every_script = pytest.mark.parametrize("script", [*SCRIPTS, *PAPER], ids=relative)
 every_shell = pytest.mark.parametrize("shell", SHELLS, ids=relative)
 
 # Flags of the published scripts, of any task, that do something here (gone are those that had no

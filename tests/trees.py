@@ -19,6 +19,7 @@ from typing import get_type_hints
 ROOT = Path(__file__).resolve().parent.parent
 TREES = ("RM_Data_Anno", "NL_Reward_Model", "NL_Gradient_Policy_Optimization")
 SCRIPTS = sorted(path for tree in TREES for path in (ROOT / tree).rglob("*.py"))
+PAPER = sorted((ROOT / "paper").glob("*.py"))
 SHELLS = sorted(path for tree in TREES for path in (ROOT / tree).rglob("*.sh"))
 
 
