@@ -68,7 +68,7 @@ def grpo_flags(model, tmp_path, monkeypatch):
 
 
 def test_the_reward_is_the_sum_of_the_scores_of_the_critique(tmp_path):
-    """ "e" is good, "o" is poor: "there" earns +2, "too" -2; an unreadable critique is no reward."""
+    """An e is good, an o poor: "there" earns +2, "too" -2; an unreadable critique is no reward."""
     tokenizer = byte_level_tokenizer()
     records = [Record(id=f"p{place}", prompt=post) for place, post in enumerate(POSTS[:2])]
     critic = FakeCritic(fails=lambda record: record.response == "bad")
@@ -142,7 +142,7 @@ def test_a_response_without_a_readable_critique_moves_nothing(grpo_flags, tmp_pa
 def test_flags_of_grpo_that_do_not_fit_are_named(grpo_flags):
     with pytest.raises(UserError, match="--batch_size 8 is not a multiple of --num_generations 3"):
         grpo_flags(num_generations=3)
-    with pytest.raises(UserError, match="--deepspeed x.json: GRPO and DPO run in one process"):
+    with pytest.raises(UserError, match=r"--deepspeed x\.json: GRPO and DPO run in one process"):
         grpo_flags(deepspeed="x.json")
 
 

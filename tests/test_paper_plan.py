@@ -66,7 +66,10 @@ def test_the_data_about_methods_is_consistent():
 
 
 def test_what_methods_share_is_there_once_and_before_them(tmp_path):
-    names = [*planned(tmp_path, methods=("text2grad", "scalar_ppo", "grpo"), seeds=2)]
+    def stages(**given):
+        return [name for name in planned(tmp_path, **given) if not name.endswith("/measures")]
+
+    names = stages(methods=("text2grad", "scalar_ppo", "grpo"), seeds=2)
     assert names == [
         "model",
         "data",
@@ -80,7 +83,7 @@ def test_what_methods_share_is_there_once_and_before_them(tmp_path):
         "runs/text2grad-1",
         "runs/text2grad-2",
     ]
-    names = [*planned(tmp_path, methods=("sft_reflection", "sft", "base"), seeds=1)]
+    names = stages(methods=("sft_reflection", "sft", "base"), seeds=1)
     assert names == ["model", "data", "runs/base-0", "sft-1", "runs/sft-1", "runs/sft_reflection-1"]
 
 
@@ -121,10 +124,9 @@ def test_methods_run_on_equal_terms(tmp_path):
 
 def test_no_cot_is_annotated_apart(tmp_path):
     stages = planned(tmp_path, methods=("text2grad", "text2grad_no_cot"))
-    assert stages["annotation"].commands[0].settings["COT"] == "true"
-    assert stages["annotation_no_cot"].commands[0].settings["COT"] == "false"
-    own = stages["annotation_no_cot"].commands[1].words
-    assert own[own.index("--cot") + 1] == "false"
+    for command in stages["annotation_no_cot"].commands:
+        assert command.words[command.words.index("--cot") + 1] == "false"
+    assert all("--cot" not in command.words for command in stages["annotation"].commands)
     train = stages["reward_model-spans_no_cot"].commands[0].settings
     assert train["DATA"] == str(tmp_path / "annotation_no_cot" / "train_annotated.json")
 
@@ -138,6 +140,20 @@ def test_policies_can_start_from_sft(tmp_path):
         assert stage.commands[0].settings["POLICY"] == merged
         assert stage.commands[0].settings["SEED"] == str(seed)
         assert merged in stages[f"runs/grpo-{seed}"].commands[0].words
+
+
+def test_a_judge_compares_with_the_start_model(tmp_path):
+    stages = planned(
+        tmp_path, methods=("sft",), judge_model="judge", base_url="http://localhost/v1"
+    )
+    stage = stages["runs/sft-1/judge"]
+    assert stage.needs == ("runs/sft-1", "runs/base-0")
+    words = stage.commands[0].words
+    assert words[words.index("--compare_file") + 1].endswith("runs/base-0/answers.json")
+    assert words[words.index("--base_url") + 1] == "http://localhost/v1"
+    assert "runs/base-0/judge" not in stages
+    with pytest.raises(UserError, match="--judge_model judge: table kodcode has no judge"):
+        planned(tmp_path, table="kodcode", judge_model="judge")
 
 
 def test_own_model_and_data_take_the_place_of_the_budgets(tmp_path):
@@ -181,7 +197,8 @@ def test_what_does_not_exist_is_an_error(tmp_path, given, said):
 
 def test_all_methods_are_those_that_exist_here(tmp_path):
     def methods(**given):
-        names = [name for name in planned(tmp_path, **given) if name.startswith("runs/")]
+        names = [name for name in planned(tmp_path, **given) if name.endswith("/measures")]
+        names = [name.removesuffix("/measures") for name in names]
         return [name[len("runs/") :].rsplit("-", 1)[0] for name in names]
 
     all_but = set(METHODS)
@@ -202,7 +219,11 @@ def test_a_change_before_a_stage_changes_its_key(tmp_path):
     first, other = keys(), keys(annotator="openai", annotator_model="other")
     assert first == keys()
     changed = {name for name in first if first[name] != other[name]}
-    assert changed == {"annotation", "reward_model-spans", "runs/text2grad-1"}
+    run = "runs/text2grad-1"
+    assert changed == {"annotation", "reward_model-spans", run, f"{run}/measures"}
+    measured = keys(bert_model="roberta-large")
+    changed = {name for name in first if first[name] != measured[name]}
+    assert changed == {"runs/text2grad-1/measures", "runs/sft-1/measures"}  # trains nothing again
 
 
 def test_a_dry_run_prints_every_command_and_writes_nothing(tmp_path, capsys):
@@ -215,6 +236,7 @@ def test_a_dry_run_prints_every_command_and_writes_nothing(tmp_path, capsys):
         "# data",
         "# sft-1",
         "# runs/sft-1",
+        "# runs/sft-1/measures",
     ]
     scripts = [shlex.split(line)[1] for line in lines if not line.startswith("#")]
     assert [Path(script).name for script in scripts[1:]] == [

@@ -95,7 +95,7 @@ def test_the_csv_has_a_line_for_each_cell(written):
     assert (ours["seeds"], ours["n"], ours["paper"]) == ("3", "32", "0.291")
     empty = found["grpo", "rougeL"]
     assert (empty["value"], empty["low"], empty["seeds"], empty["paper"]) == ("", "", "", "")
-    assert len(lines) == 8 * 9  # methods and measures
+    assert len(lines) == 8 * 10  # methods and measures
 
 
 def test_the_latex_has_the_same_cells(written):
@@ -104,8 +104,14 @@ def test_the_latex_has_the_same_cells(written):
     assert TEXT2GRAD in line
     assert line.endswith(r"\\")
     columns = text.partition(r"\begin{tabular}{")[2].partition("}")[0]
-    assert len(columns) == line.count("&") + 1 == 13
+    assert len(columns) == line.count("&") + 1 == 14
     assert text.count(r"\hline") == 3
+
+
+def test_a_judges_win_rate_is_a_measure_of_the_run(written):
+    table = rows(written["slf5k-small.md"])
+    assert table["SFT"]["win rate against the start model"] == "0.625"
+    assert table["Text2Grad"]["win rate against the start model"] == ""
 
 
 def test_latex_escapes(tmp_path):
@@ -157,7 +163,7 @@ def test_what_was_set_aside_or_is_not_done_does_not_count(tmp_path):
             "text2grad was made with model other, base with .*smollm2",
         ),
         (
-            lambda stored: stored["slf5k-small/runs/text2grad-2/evaluation.json"].pop("n"),
+            lambda stored: stored["slf5k-small/runs/text2grad-2/measures/evaluation.json"].pop("n"),
             r'evaluation.json: the key "n" is missing; .*remove its folder and run that again',
         ),
         (lambda stored: stored.clear(), "holds no finished run"),

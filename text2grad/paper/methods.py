@@ -19,19 +19,27 @@ class RewardModel:
 
     Attributes:
         title: as tables name it.
-        cot: whether its annotation was asked to reason first.
+        annotation: key in `ANNOTATIONS`.
         target_format: what follows its critique.
     """
 
     title: str
-    cot: bool = True
+    annotation: str = "annotation"
     target_format: TargetFormat = "spans"
 
 
+# what the annotator is asked, by the name of the stage
+ANNOTATIONS: dict[str, tuple[str, ...]] = {
+    "annotation": (),
+    "annotation_no_cot": ("--cot", "false"),
+    "annotation_dense": ("--density", "dense"),
+}
 REWARD_MODELS = {
     "spans": RewardModel("critique and quotes"),
-    "spans_no_cot": RewardModel("the same, annotated without reasoning", cot=False),
-    "word_scores": RewardModel("critique and word scores", target_format="word_scores"),
+    "spans_no_cot": RewardModel("the same, annotated without reasoning", "annotation_no_cot"),
+    "word_scores": RewardModel(
+        "critique and a score for every word", "annotation_dense", "word_scores"
+    ),
 }
 
 
@@ -126,6 +134,6 @@ def missing_reason(method: Method, table: str, reasons: bool) -> str:
     if method.tables and table not in method.tables:
         return f"table {table}: {method.why_not}"
     judge = REWARD_MODELS.get(method.reward_model)
-    if judge and not judge.cot and not reasons:
+    if judge and judge.annotation == "annotation_no_cot" and not reasons:
         return "the annotator never reasons, with CoT or without; pass --annotator openai"
     return ""

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from text2grad.paper.budgets import RESUME
-from text2grad.paper.methods import REWARD_MODELS, Method, choose_methods
+from text2grad.paper.methods import METHODS, REWARD_MODELS, Method, choose_methods
 from text2grad.paper.shared_stages import SharedStages
 from text2grad.paper.stages import Command, Stages, flags
 
 if TYPE_CHECKING:
     from text2grad.config import PaperRunConfig
 
+MEASURES, JUDGE = "measures", "judge"
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -42,8 +43,8 @@ class MethodRuns:
     def __init__(self, shared: SharedStages) -> None:
         self.shared, self.budget, self.task = shared, shared.budget, shared.table.task
 
-    def add(self, name: str, method: Method, seed: int) -> str:
-        """One method with one seed: training, answers and their measures."""
+    def add(self, name: str, method: Method, seed: int) -> None:
+        """One method with one seed: training and answers, and apart from them their measures."""
         shared = self.shared
         started, model = self._start(method, seed)
         needs = [started, shared.prompts()]
@@ -58,11 +59,16 @@ class MethodRuns:
             commands += [shared.merge(folder / "train")]
             model = str(folder / "train" / "final_merge")
             passing = (Path(model),)
-        commands += [*self._answer(method, model, folder, seed), self._measure(folder)]
+        commands += self._answer(method, model, folder, seed)
         facts = shared.facts() | {"method": name, "seed": seed, "model": shared.model}
-        return shared.add(
+        run = shared.add(
             f"runs/{name}-{seed}", tuple(commands), tuple(needs), facts=facts, passing=passing
         )
+        # stages of their own: another measure trains nothing again
+        shared.add(f"{run}/{MEASURES}", (self._measure(folder),), (run,))
+        if shared.args.judge_model and name != "base":
+            self.add("base", METHODS["base"], 0)
+            shared.add(f"{run}/{JUDGE}", (self._judge(folder),), (run, "runs/base-0"))
 
     def _start(self, method: Method, seed: int) -> tuple[str, str]:
         """The stage that makes the model a method starts from, and that model."""
@@ -92,11 +98,22 @@ class MethodRuns:
         return commands
 
     def _measure(self, folder: Path) -> Command:
-        files = flags(input_file=folder / "answers.json", output_file=folder / "evaluation.json")
+        out = folder / MEASURES / "evaluation.json"
+        files = flags(input_file=folder / "answers.json", output_file=out)
         encoder = flags(bert_model=self.shared.args.bert_model)
         measures = self.shared.fill(self.budget.measure)
         script = self.shared.policy / "Evaluation" / "metrics.py"
         return self.shared.python(script, *files, *measures, *encoder)
+
+    def _judge(self, folder: Path) -> Command:
+        """The answers beside those of the start model, before a chat model."""
+        args = self.shared.args
+        base = self.shared.folder / "runs" / "base-0" / "answers.json"
+        files = flags(input_file=folder / "answers.json", compare_file=base)
+        asked = flags(judge_model=args.judge_model, base_url=args.base_url)
+        out = flags(output_file=folder / JUDGE / "judge.json")
+        script = self.shared.policy / "Evaluation" / "llm_as_a_judge.py"
+        return self.shared.python(script, *files, *out, *asked)
 
     def _ppo(self, method: Method, model: str, folder: Path, seed: int) -> Command:
         judge, data = self.shared.reward_folder(method.reward_model), self.shared.data

@@ -9,6 +9,7 @@ from statistics import mean
 from typing import Any
 
 from text2grad.paper.methods import METHODS, REWARD_MODELS
+from text2grad.paper.plan import JUDGE, MEASURES
 from text2grad.paper.runner import read_progress
 from text2grad.paper.tables_data import REWARD_MEASURES, TABLES, Measure
 from text2grad.report_data import read_object
@@ -105,7 +106,7 @@ def read_tables(folder: Path) -> list[Table]:
     """
     found: list[Table] = []
     for own in sorted(path.parent for path in folder.glob("*/runs")):
-        runs = [_read_run(path) for path in finished(own / "runs")]
+        runs = [_read_run(path) for path in finished(own / "runs") if _is_done(path / MEASURES)]
         judges = [_read_judge(path) for path in finished(own) if path.name.startswith("reward_")]
         found += [policy_table(own, runs)] if runs else []
         found += [reward_table(own, judges)] if judges else []
@@ -195,7 +196,12 @@ def shared_facts(folder: Path, runs: Sequence[Run]) -> dict[str, Any]:
 
 def finished(folder: Path) -> list[Path]:
     """The folders of finished stages; what was set aside is left out."""
-    return [path for path in _stages(folder) if read_progress(path).done]
+    return [path for path in _stages(folder) if _is_done(path)]
+
+
+def _is_done(folder: Path) -> bool:
+    progress = read_progress(folder)
+    return bool(progress and progress.done)
 
 
 def _stages(folder: Path) -> list[Path]:
@@ -206,9 +212,14 @@ def _stages(folder: Path) -> list[Path]:
 def _read_run(path: Path) -> Run:
     facts = read_object(path / "run.json", FLAG)
     check_shape(facts, _RUN, f"{FLAG} {path / 'run.json'}", _ADVICE)
-    evaluation = read_object(path / "evaluation.json", FLAG)
-    check_shape(evaluation, _EVALUATION, f"{FLAG} {path / 'evaluation.json'}", _ADVICE)
-    return Run(facts["method"], evaluation["n"], evaluation["after"], facts, {})
+    evaluation = read_object(path / MEASURES / "evaluation.json", FLAG)
+    check_shape(evaluation, _EVALUATION, f"{FLAG} {path / MEASURES / 'evaluation.json'}", _ADVICE)
+    figures = dict(evaluation["after"])
+    if _is_done(path / JUDGE):
+        verdict = read_object(path / JUDGE / "judge.json", FLAG)
+        check_shape(verdict, {"win_rate": NUMBER}, f"{FLAG} {path / JUDGE / 'judge.json'}", _ADVICE)
+        figures["win_rate"] = verdict["win_rate"]
+    return Run(facts["method"], evaluation["n"], figures, facts, {})
 
 
 def _read_judge(path: Path) -> Run:
@@ -233,13 +244,17 @@ def _read_judge(path: Path) -> Run:
     return Run(facts["reward_model"], report["responses"], figures, facts, bounds)
 
 
+def _all_stages(folder: Path) -> list[Path]:
+    runs = _stages(folder / "runs")
+    return [*_stages(folder), *runs, *(path for run in runs for path in _stages(run))]
+
+
 def _failures(folder: Path) -> Iterator[str]:
-    for path in (*_stages(folder), *_stages(folder / "runs")):
+    for path in _all_stages(folder):
         error = read_progress(path).error
         if error:
             yield f"{path.relative_to(folder)}: {error}"
 
 
 def _minutes(folder: Path) -> float:
-    stages = (*_stages(folder), *_stages(folder / "runs"))
-    return sum(read_progress(path).seconds for path in stages) / 60
+    return sum(read_progress(path).seconds for path in _all_stages(folder)) / 60

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from text2grad.paper.budgets import BUDGETS, RESUME, Budget
-from text2grad.paper.methods import REWARD_MODELS
+from text2grad.paper.methods import ANNOTATIONS, REWARD_MODELS
 from text2grad.paper.stages import Command, Stage, Stages, files_hash, flags
 from text2grad.paper.tables_data import TABLES
 from text2grad.schema import UserError
@@ -40,6 +40,9 @@ class SharedStages:
         self.annotation, self.judging, self.policy = (root / t / self.table.tree for t in trees)
         if not self.policy.is_dir():
             raise UserError(f"{self.policy}: missing; run paper/run.py of a whole checkout")
+        judge = self.policy / "Evaluation" / "llm_as_a_judge.py"
+        if args.judge_model and not judge.exists():
+            raise UserError(f"--judge_model {args.judge_model}: table {args.table} has no judge")
         self.data = folder / "data"
         self.own = folder / "own_answers"
         self.data_path = str(Path(args.data_path).resolve()) if args.data_path else ""
@@ -82,17 +85,16 @@ class SharedStages:
         ]
         return self.add("own_answers", tuple(commands), needs)
 
-    def annotations(self, cot: bool) -> str:
+    def annotations(self, name: str) -> str:
         """Critiques with quotes of the records, and of the start model's answers."""
-        name = "annotation" if cot else "annotation_no_cot"
-        who = self._annotator(cot)
+        who, asked = self._annotator(), ANNOTATIONS[name]
         learns = self.budget.learns_from
         commands, needs = [], [self.prompts()]
         if learns != "own":
             shell = self.annotation / f"annotate_{self.table.task}.sh"
             settings = {"OUTPUT_DIR": str(self.folder / name), **self._data_settings()}
             settings |= {key.upper(): value for key, value in who.items()}
-            commands.append(self.shell(shell, settings))
+            commands.append(self.shell(shell, settings, *asked))
         if learns != "records":
             needs.append(self.own_answers())
             script = self.annotation / "dual_feedback_annotation_RM.py"
@@ -101,13 +103,15 @@ class SharedStages:
                     data_path=self.own / f"{split}.json",
                     output_path=self.folder / name / f"{split}_own_annotated.json",
                 )
-                commands.append(self.python(script, *files, *flags(**who), *self.budget.annotate))
+                commands.append(
+                    self.python(script, *files, *flags(**who), *asked, *self.budget.annotate)
+                )
         return self.add(name, tuple(commands), tuple(needs))
 
     def reward_model(self, name: str) -> str:
         """A reward model, merged and measured."""
         kind, budget = REWARD_MODELS[name], self.budget
-        annotation = self.annotations(kind.cot)
+        annotation = self.annotations(kind.annotation)
         judged = self.folder / annotation
         folder, test = self.reward_folder(name), self.judging / "Evaluation"
         own = [str(judged / f"{split}_own_annotated.json") for split in SPLITS]
@@ -174,7 +178,7 @@ class SharedStages:
         """What every folder says of the settings it was made with."""
         args = self.args
         named = {"table": args.table, "budget": args.budget, "start": args.start}
-        return {**named, "annotator": self._annotator(True), "data_path": self.data_path}
+        return {**named, "annotator": self._annotator(), "data_path": self.data_path}
 
     # -- small parts
 
@@ -197,11 +201,11 @@ class SharedStages:
         known = {"root": self.root, "tree": self.table.tree, "model": self.model}
         return tuple(word.format(**known) for word in words)
 
-    def _annotator(self, cot: bool) -> dict[str, str]:
+    def _annotator(self) -> dict[str, str]:
         if self.annotator != "openai":
             return {"annotator": self.annotator}
         asked = {"annotator_model": self.args.annotator_model, "base_url": self.args.base_url}
-        return {"annotator": "openai", "cot": str(cot).lower(), **asked}
+        return {"annotator": "openai", **asked}
 
     def _data_settings(self) -> dict[str, str]:
         """The variables by which an annotation's shell finds the records."""

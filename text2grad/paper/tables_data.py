@@ -48,6 +48,7 @@ REWARD_MEASURES = (
     Measure("sign_accuracy", "sign accuracy"),
 )
 _WORDS = Measure("mean_words", "words")
+_WON = Measure("win_rate", "win rate against the start model")
 _TEXT = (
     Measure("sacrebleu", "BLEU"),
     Measure("rouge1", "ROUGE-1"),
@@ -64,7 +65,7 @@ TABLES = {
         "slf5k",
         "SLF5K",
         "SLF5K: summaries against the human ones",
-        _TEXT,
+        (*_TEXT, _WON),
         {
             ("text2grad", "rougeL"): 0.291,
             ("text2grad_no_cot", "rougeL"): 0.275,
