@@ -107,16 +107,16 @@ def test_what_is_sampled_is_what_ppo_would_sample(model):
 
 def test_grpo_trains_logs_and_goes_on(grpo_flags, model, tmp_path):
     folder = tmp_path / "grpo"
-    train_grpo(grpo_flags(max_steps=2))
-    assert [row["step"] for row in rows_of(folder)] == [1, 2]
-    train_grpo(grpo_flags(resume_from_checkpoint="auto"))
-    rows = rows_of(folder)
-    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    train_grpo(grpo_flags())
+    first = rows_of(folder)
+    assert [row["step"] for row in first] == [1, 2, 3, 4]
+    train_grpo(grpo_flags(max_steps=8, resume_from_checkpoint="auto"))
+    assert [row["step"] for row in rows_of(folder)] == [1, 2, 3, 4, 5, 6, 7, 8]
     samples = rows_of(folder, "samples.jsonl")
-    # two passes in two mini-batches over each batch of eight
-    assert len(samples) == 8
-    scores = [row["score"] for row in samples]
-    assert rows[0]["reward"] == pytest.approx(sum(scores) / 8)
+    # two passes in two mini-batches over each batch of eight: four updates
+    assert [row["step"] for row in samples] == [1] * 8 + [5] * 8
+    scores = [row["score"] for row in samples[:8]]
+    assert first[0]["reward"] == pytest.approx(sum(scores) / 8)
     assert json.loads((folder / "config.json").read_text())["flags"]["num_generations"] == 4
     final = folder / "final"
     assert not (final / "ref").exists()

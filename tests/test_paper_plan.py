@@ -113,13 +113,32 @@ def test_methods_run_on_equal_terms(tmp_path):
             for text in other
         ]
         assert swapped == ours
-    settings = stages["runs/text2grad-1"].commands[0].settings
-    grpo = stages["runs/grpo-1"].commands[0].words
-    sampled = int(settings["STEPS"]) * int(settings["BATCH_SIZE"])
-    value = {flag: grpo[place + 1] for place, flag in enumerate(grpo) if flag.startswith("--")}
-    per_batch = int(value["--batch_size"]) // int(value["--per_device_train_batch_size"])
-    updates = int(value["--num_iterations"]) * per_batch
-    assert int(value["--max_steps"]) // updates * int(value["--batch_size"]) == sampled
+
+
+SAME = """prompt_max_length output_max_length temperature batch_size learning_rate lr_scheduler_type
+    gradient_accumulation_steps reward_prompt_max_length reward_max_new_tokens lora_r lora_alpha
+    lora_target_modules lora_last_layers weight_decay max_grad_norm cliprange reward_batch_size"""
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.mark.parametrize("table", TABLES)
+def test_grpo_has_the_rollouts_lengths_and_updates_of_ppo(tmp_path, table, budget):
+    stages = planned(tmp_path, table=table, budget=budget, methods=("scalar_ppo", "grpo"))
+    ((script, words),) = started(stages["runs/scalar_ppo-1"].commands[0])
+    ppo = parse(load_args(script), words)
+    ((script, words),) = started(stages["runs/grpo-1"].commands[0])
+    grpo = parse(load_args(script), words)
+    for name in SAME.split():
+        assert getattr(grpo, name) == getattr(ppo, name), name
+    assert grpo.num_iterations == ppo.ppo_epochs
+    assert grpo.per_device_train_batch_size == ppo.mini_batch_size
+    assert grpo.warmup_ratio == ppo.warmup_steps == 0
+    if grpo.max_steps > 0:
+        update = grpo.per_device_train_batch_size * grpo.gradient_accumulation_steps
+        updates_of_a_batch = grpo.num_iterations * grpo.batch_size // update
+        assert grpo.max_steps == ppo.steps * updates_of_a_batch
+    else:  # as many responses to each prompt, in fewer passes
+        assert grpo.num_train_epochs * grpo.num_generations == ppo.train_epochs
 
 
 def test_no_cot_is_annotated_apart(tmp_path):

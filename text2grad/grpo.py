@@ -142,7 +142,7 @@ class CritiqueReward:
         state = given.get("trainer_state")
         if state is None or state.is_world_process_zero:
             step = state.global_step if state else 0
-            self.samples.append(*(_sample_row(step, one) for one in judged))
+            self.samples.append(*(_sample_row(step + 1, one) for one in judged))
         return [None if one.scores is None else float(sum(one.scores)) for one in judged]
 
 

@@ -33,8 +33,8 @@ class Budget:
         reward_by_format: further flags of `reward`, by the reward model's format.
         reward_env, ppo_env: variables of the shells that train reward model and policy.
         judge: flags of `2_infer.py`.
-        verdict, reply: tokens of a critique in that evaluation and in training, by the reward
-            model's format; {} for the defaults.
+        judge_by_format: further flags of it, by the reward model's format.
+        reply: tokens of a critique in training, likewise; the script's own where none is given.
         merge: flags of the scripts that merge adapters.
         answer: flags of `infer_val.py` in the evaluation.
         measure: flags of `metrics.py`.
@@ -52,7 +52,7 @@ class Budget:
     reward_by_format: Mapping[str, Flags] = field(default_factory=dict)
     reward_env: Mapping[str, str] = field(default_factory=dict)
     judge: Flags = ()
-    verdict: Mapping[str, int] = field(default_factory=dict)
+    judge_by_format: Mapping[str, Flags] = field(default_factory=dict)
     sft: Flags = ()
     ppo: Flags = ()
     ppo_env: Mapping[str, str] = field(default_factory=dict)
@@ -65,8 +65,53 @@ class Budget:
     measure: Flags = ()
 
 
-_PROMPT = 901  # tokens of the reward model's prompt, and an end
 _LORA: Flags = ("--lora_target_modules", "all-linear", "--lora_last_layers", "12")
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """What the published launch gives PPO on a task, so that the other methods get it too.
+
+    Attributes:
+        prompt: tokens of the policy's prompt.
+        judged: tokens of the reward model's prompt.
+        response: tokens of a sampled response.
+        answer: tokens of an answer in the evaluation.
+        critique: tokens of a critique in training.
+        words: tokens of a critique with a score for every word of the longest response.
+        temperature: of sampling.
+        batch: responses sampled at once.
+        rate, scheduler: of the learning rate.
+    """
+
+    prompt: int
+    judged: int
+    response: int
+    answer: int
+    critique: int
+    words: int
+    temperature: str
+    batch: int
+    rate: str
+    scheduler: str
+
+    def lengths(self) -> Flags:
+        """The flags of a method that samples by itself and asks a reward model."""
+        prompts = ("--prompt_max_length", str(self.prompt))
+        return (*prompts, "--reward_prompt_max_length", str(self.judged))
+
+    def room(self, words: int) -> tuple[Flags, Flags]:
+        """Flags of `train_rm.py` and of `2_infer.py` for a score for every word."""
+        whole = ("--max_length", str(self.judged + 1 + words))
+        answer, reply = ("--answer_max_length", str(words)), ("--max_new_tokens", str(words))
+        return (*answer, *whole), (*reply, *whole)
+
+
+_TERMS = {
+    "slf5k": _Terms(640, 900, 90, 90, 500, 900, "1.0", 12, "1e-6", "linear"),
+    "kodcode": _Terms(970, 900, 256, 512, 349, 2000, "0.6", 8, "5e-7", "cosine"),
+    "ultrafeedback": _Terms(970, 950, 512, 512, 299, 3200, "0.6", 8, "1e-6", "cosine"),
+}
 
 
 @dataclass(frozen=True)
@@ -98,8 +143,10 @@ class _Sizes:
     answers: int = 0
 
 
-def _small(sizes: _Sizes, **changes: object) -> Budget:
+def _small(task: str, sizes: _Sizes, **changes: object) -> Budget:
     """The settings of the quick run, with the same rollouts for every method."""
+    terms = _TERMS[task]
+    train_words, judge_words = terms.room(sizes.words)
     updates = sizes.steps * 2 * sizes.responses // 4  # two passes in mini-batches of four
     length = str(sizes.length)
     sampling = ("--temperature", "0.7", "--output_max_length", length)
@@ -124,20 +171,19 @@ def _small(sizes: _Sizes, **changes: object) -> Budget:
             "EVAL_STEPS": "0",
             "SAVE_STEPS": "20",
         },
-        reward_by_format={
-            "word_scores": (
-                *("--answer_max_length", str(sizes.words)),
-                *("--max_length", str(_PROMPT + sizes.words)),
-            )
-        },
+        reward_by_format={"word_scores": train_words},
         reward=(
             *("--lr_scheduler_type", "linear", "--warmup_ratio", "0.1"),
             *("--lora_last_layers", "12", "--eval_samples", "4", *few),
         ),
         judge=(
             *("--max_samples", str(sizes.valid), "--unconstrained_samples", str(sizes.plain)),
-            *("--batch_size", "32", "--max_length", str(_PROMPT + sizes.words)),
+            *("--batch_size", "32"),
         ),
+        judge_by_format={
+            "spans": ("--max_new_tokens", str(sizes.verdict)),
+            "word_scores": judge_words,
+        },
         sft=(*supervised, "--gradient_accumulation_steps", "2", *few, *rest),
         ppo_env={
             "LEARNING_RATE": "2e-4",
@@ -158,15 +204,14 @@ def _small(sizes: _Sizes, **changes: object) -> Budget:
             *("--value_learning_rate", "1e-3", "--detach_value_steps", "4"),
             *("--save_total_limit", "1"),
         ),
-        verdict={"spans": sizes.verdict, "word_scores": sizes.words},
         reply={"spans": sizes.reply, "word_scores": sizes.words},
         grpo=(
-            *supervised,
-            *sampling,
+            *(*supervised, *sampling, *terms.lengths()),
+            *("--lr_scheduler_type", terms.scheduler, "--warmup_ratio", "0"),
             *("--batch_size", str(sizes.responses), "--num_generations", "4"),
             *("--num_iterations", "2", "--max_steps", str(updates), "--beta", "0.05", *rest),
         ),
-        dpo=(*supervised, "--max_steps", str(updates), *few, *rest),
+        dpo=(*supervised, *terms.lengths()[:2], "--max_steps", str(updates), *few, *rest),
         merge=("--dtype", "bf16"),
         reflect=("--temperature", "0", "--max_new_tokens", longest),
         answer=(*answers, "--max_new_tokens", longest),
@@ -200,35 +245,58 @@ _TRIAL = {
     "length": 32,
     "reply": 128,
     "verdict": 128,
-    "words": 499,
+    "words": 899,
 }
-_PAPER = Budget(
-    model="meta-llama/Llama-3.1-8B-Instruct",
-    sft=RESUME,
-    ppo=("--save_total_limit", "2"),
-    grpo=RESUME,
-    dpo=RESUME,
-    measure=("--bert_model", "roberta-large", "--ppl_model", "{model}"),
-)
+
+
+def _paper(task: str, **changes: object) -> Budget:
+    """The published settings: what the shells and scripts have as defaults, and the same for GRPO.
+
+    PPO makes four passes with one response to each prompt, GRPO one pass with four.
+    """
+    terms = _TERMS[task]
+    train_words, judge_words = terms.room(terms.words)
+    batch = str(terms.batch)
+    budget = Budget(
+        model="meta-llama/Llama-3.1-8B-Instruct",
+        reward_by_format={"word_scores": train_words},
+        judge_by_format={"word_scores": judge_words},
+        reply={"spans": terms.critique, "word_scores": terms.words},
+        sft=RESUME,
+        ppo=("--save_total_limit", "2"),
+        grpo=(
+            *(*terms.lengths(), "--output_max_length", str(terms.response)),
+            *("--temperature", terms.temperature, "--num_generations", "4"),
+            *("--batch_size", batch, "--gradient_accumulation_steps", batch),
+            *("--learning_rate", terms.rate, "--lr_scheduler_type", terms.scheduler),
+            *("--warmup_ratio", "0", "--num_train_epochs", "1", *RESUME),
+        ),
+        dpo=(*terms.lengths()[:2], *RESUME),
+        reflect=("--max_new_tokens", str(terms.answer), "--prompt_max_length", "2200"),
+        measure=("--bert_model", "roberta-large", "--ppl_model", "{model}"),
+    )
+    return replace(budget, **changes)
+
+
 BUDGETS: dict[str, dict[str, Budget]] = {
     "small": {
-        "slf5k": _small(_Sizes(344, 12, 56, 499, 499), **_PROSE),
-        "kodcode": _small(_Sizes(200, 6, 192, 349, 899, epochs=2), **_CODE),
-        "ultrafeedback": _small(_Sizes(250, 10, 96, 299, 899), **_PROSE),
+        "slf5k": _small("slf5k", _Sizes(344, 12, 56, 499, 499), **_PROSE),
+        "kodcode": _small("kodcode", _Sizes(200, 6, 192, 349, 899, epochs=2), **_CODE),
+        "ultrafeedback": _small("ultrafeedback", _Sizes(250, 10, 96, 299, 899), **_PROSE),
     },
     "trial": {
-        "slf5k": _small(_Sizes(**_TRIAL), **_PROSE),
-        "kodcode": _small(_Sizes(**_TRIAL), **_CODE),
-        "ultrafeedback": _small(_Sizes(**_TRIAL), **_PROSE),
+        "slf5k": _small("slf5k", _Sizes(**_TRIAL), **_PROSE),
+        "kodcode": _small("kodcode", _Sizes(**_TRIAL), **_CODE),
+        "ultrafeedback": _small("ultrafeedback", _Sizes(**_TRIAL), **_PROSE),
     },
     "paper": {
-        "slf5k": _PAPER,
-        "kodcode": replace(
-            _PAPER,
+        "slf5k": _paper("slf5k"),
+        "kodcode": _paper(
+            "kodcode",
             model="meta-llama/Llama-3.2-3B-Instruct",
             judge_model="meta-llama/Llama-3.1-8B-Instruct",
             measure=(),
         ),
-        "ultrafeedback": _PAPER,
+        "ultrafeedback": _paper("ultrafeedback"),
     },
 }

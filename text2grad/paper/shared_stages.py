@@ -133,7 +133,7 @@ class SharedStages:
         )
         merged, judgements = folder / "train" / "final_merge", folder / "inference.json"
         adapter = flags(lora_model=folder / "train" / "final")
-        room = flags(max_new_tokens=budget.verdict.get(kind.target_format, ""))
+        room = budget.judge_by_format.get(kind.target_format, ())
         shown = flags(data_path=folder / "data" / f"{self.table.task}_test.json")
         out = flags(output_path=judgements)
         train_file = folder / "data" / f"{self.table.task}_train.json"
