@@ -110,6 +110,10 @@ def test_grpo_trains_logs_and_goes_on(grpo_flags, model, tmp_path):
     train_grpo(grpo_flags())
     first = rows_of(folder)
     assert [row["step"] for row in first] == [1, 2, 3, 4]
+    with pytest.raises(UserError, match="holds the checkpoints of another run; go on with it"):
+        train_grpo(grpo_flags())
+    with pytest.raises(UserError, match=r"--beta 0\.5: .* was written with 0\.0"):
+        train_grpo(grpo_flags(beta=0.5, resume_from_checkpoint="auto"))
     train_grpo(grpo_flags(max_steps=8, resume_from_checkpoint="auto"))
     assert [row["step"] for row in rows_of(folder)] == [1, 2, 3, 4, 5, 6, 7, 8]
     samples = rows_of(folder, "samples.jsonl")

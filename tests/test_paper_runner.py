@@ -105,9 +105,9 @@ def test_what_is_not_kept_goes_when_the_stage_is_done(ran, tmp_path):
 
 
 def test_no_child_outlives_a_termination(tmp_path):
-    """SIGTERM to the runner ends the grandchild too."""
+    """SIGTERM to the runner ends the grandchild too, which does not listen."""
     pid = tmp_path / "pid"
-    command = shell("trap '' INT; sleep 60 & echo $! > pid; wait")
+    command = shell("trap '' TERM; sleep 60 & echo $! > pid; wait")
 
     def terminate():
         while not pid.exists() or not pid.read_text():
@@ -125,6 +125,24 @@ def test_no_child_outlives_a_termination(tmp_path):
     assert time.monotonic() - began < 30
     state = Path(f"/proc/{pid.read_text().strip()}/stat")
     assert not state.exists() or state.read_text().split()[2] == "Z"
+
+
+def test_a_child_that_saves_when_it_is_asked_to_stop_has_the_time(tmp_path):
+    """Its shell is gone at once, the child itself half a second later."""
+    saves = "trap 'sleep 0.5; echo saved > state; exit 143' TERM; touch ready; sleep 60 & wait"
+    command = shell(f'sh -c "{saves}"; true')
+
+    def terminate():
+        while not (tmp_path / "ready").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=terminate)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        run_command(command, tmp_path / "log.txt", tmp_path)
+    thread.join()
+    assert (tmp_path / "state").read_text() == "saved\n"
 
 
 def test_a_shell_takes_its_settings_from_us_alone(tmp_path, monkeypatch):

@@ -18,9 +18,14 @@ from text2grad.pretrained import load_tokenizer
 from text2grad.records import read_records
 from text2grad.run_folder import write_run_config
 from text2grad.schema import Record, UserError
-from text2grad.supervised import check_resume
 from text2grad.tasks import get_task
-from text2grad.trl_policy import StepLog, resumed_step, save_trained, trl_settings
+from text2grad.trl_policy import (
+    StepLog,
+    resumed_step,
+    save_trained,
+    state_to_resume,
+    trl_settings,
+)
 from text2grad.turns import TurnRenderer
 
 if TYPE_CHECKING:
@@ -54,7 +59,7 @@ def train_dpo(args: DPOConfig) -> None:
     quiet_libraries()
     task = get_task(args.task)
     output_dir = check_writable(args.output_dir, "--output_dir")
-    resumed = check_resume(args)
+    resumed = state_to_resume(args)
     records = read_records(args.data_path, task, ("prompt", "response", "reference"), args.fields)
     worse = [one for one in records if one.response.strip() != one.reference.strip()]
     if not worse:

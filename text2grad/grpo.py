@@ -26,9 +26,14 @@ from text2grad.rollout import Sampling, sample_responses
 from text2grad.run_folder import MetricsFile, write_run_config
 from text2grad.schema import Feedback, Record
 from text2grad.scoring import Judged, build_critic, critic_facts, judge, sampled_record
-from text2grad.supervised import check_resume
 from text2grad.tasks import TaskSpec, get_task
-from text2grad.trl_policy import StepLog, resumed_step, save_trained, trl_settings
+from text2grad.trl_policy import (
+    StepLog,
+    resumed_step,
+    save_trained,
+    state_to_resume,
+    trl_settings,
+)
 from text2grad.turns import TurnRenderer
 
 if TYPE_CHECKING:
@@ -49,7 +54,7 @@ def train_grpo(args: GRPOConfig) -> None:
     if args.unmarked_score is not None:
         task = replace(task, unmarked_score=args.unmarked_score)
     output_dir = check_writable(args.output_dir, "--output_dir")
-    resumed = check_resume(args)
+    resumed = state_to_resume(args)
     judging = critic_flags(args)
     records = read_prompts(args.data_path, judging, "--data_path")
     if args.max_train_samples:

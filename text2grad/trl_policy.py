@@ -9,10 +9,18 @@ import torch
 from transformers import TrainerCallback
 
 from text2grad.models import replace_folder
-from text2grad.run_folder import MetricsFile
+from text2grad.report_data import read_object
+from text2grad.run_folder import MetricsFile, check_same_flags
+from text2grad.schema import UserError
 
 if TYPE_CHECKING:
     from text2grad.config.baselines import BaselineTrainConfig
+
+
+# what a resumed run cannot change
+_BOUND = """task base_model_name lora_r lora_alpha lora_target_modules lora_last_layers learning_rate
+    per_device_train_batch_size gradient_accumulation_steps batch_size num_generations
+    num_iterations beta temperature seed""".split()
 
 
 def trl_settings(args: BaselineTrainConfig) -> dict[str, Any]:
@@ -50,6 +58,37 @@ class StepLog(TrainerCallback):
         """Called by the trainer."""
         if state.is_world_process_zero and logs and "train_runtime" not in logs:
             self.metrics.append({"step": state.global_step, **logs})
+
+
+def state_to_resume(args: BaselineTrainConfig) -> str:
+    """The trainer state to go on from, "" for a new run; before anything is written.
+
+    Raises:
+        UserError: there is no such state, another run's are in the way, or a flag differs that a
+            resumed run cannot change.
+    """
+    flag, wanted = "--resume_from_checkpoint", args.resume_from_checkpoint
+    states = [Path(wanted)]
+    if wanted in ("", "auto"):
+        states = list((Path(args.output_dir) / "trainer").glob("checkpoint-*"))
+    # transformers writes this file last
+    whole = [path for path in states if (path / "trainer_state.json").exists()]
+    if not whole:
+        if wanted not in ("", "auto"):
+            raise UserError(f"{flag} {wanted}: no trainer_state.json in it")
+        return ""
+    if not wanted:
+        raise UserError(
+            f"--output_dir {args.output_dir}: holds the checkpoints of another run; go on with it "
+            f"by {flag} auto, or choose another folder"
+        )
+    state = max(whole, key=lambda path: resumed_step(str(path)))
+    begun = state.resolve().parent.parent  # RUN/trainer/checkpoint-STEP
+    saved = read_object(begun / "config.json", flag).get("flags") or {}
+    check_same_flags(
+        begun, saved, {name: getattr(args, name) for name in _BOUND if hasattr(args, name)}
+    )
+    return str(state)
 
 
 def resumed_step(state: str) -> int:

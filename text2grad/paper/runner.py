@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 STATE, LOG = "stage.json", "log.txt"
 # variables of the shells that say what the machine has, not what is run
 _MACHINE = {"PYTHON", "GPUS", "NODES", "SLOTS", "HOSTFILE", "DEEPSPEED"}
-_GRACE_SECONDS = 30.0  # for a child to save what it has
+_GRACE_SECONDS = 60.0  # for a child to save what it has
 
 
 def run_paper(args: PaperRunConfig) -> None:
@@ -232,15 +232,28 @@ def _record(stage: Stage) -> dict[str, Any]:
 
 
 def _end_group(child: subprocess.Popen) -> None:
-    """Let the child save what it has, then end whatever of its group is left."""
+    """Ask the child's group to stop, which trainers do once they have saved, then end what is left.
+
+    A second interrupt ends it at once.
+    """
     if child.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(_GRACE_SECONDS)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
+        _signal(child, signal.SIGTERM)
+        until = time.monotonic() + _GRACE_SECONDS
+        with contextlib.suppress(KeyboardInterrupt):
+            while _signal(child, 0) and time.monotonic() < until:
+                child.poll()  # a shell may be gone before what it started
+                time.sleep(0.05)
+    _signal(child, signal.SIGKILL)
     child.wait()
+
+
+def _signal(child: subprocess.Popen, number: int) -> bool:
+    """Whether there was a process in the child's group to get it."""
+    try:
+        os.killpg(child.pid, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
