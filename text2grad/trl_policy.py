@@ -18,9 +18,23 @@ if TYPE_CHECKING:
 
 
 # what a resumed run cannot change
-_BOUND = """task base_model_name lora_r lora_alpha lora_target_modules lora_last_layers learning_rate
-    per_device_train_batch_size gradient_accumulation_steps batch_size num_generations
-    num_iterations beta temperature seed""".split()
+_BOUND = [
+    "task",
+    "base_model_name",
+    "lora_r",
+    "lora_alpha",
+    "lora_target_modules",
+    "lora_last_layers",
+    "learning_rate",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "batch_size",
+    "num_generations",
+    "num_iterations",
+    "beta",
+    "temperature",
+    "seed",
+]
 
 
 def trl_settings(args: BaselineTrainConfig) -> dict[str, Any]:
