@@ -8,19 +8,25 @@ import pytest
 import torch
 from peft import PeftModel
 from policy_runs import POSTS, FakeCritic, rows_of, save_tiny, write_posts
+from policy_runs import config as policy_config
 from tiny import byte_level_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from text2grad import grpo, reflect
+from text2grad.annotators.scalar_model import ScalarModelAnnotator
 from text2grad.chat import PromptRenderer
-from text2grad.config import DPOConfig, GRPOConfig, ReflectConfig
-from text2grad.dpo import make_pairs, train_dpo
+from text2grad.config import DPOConfig, GRPOConfig, ReflectConfig, ScalarRewardConfig
+from text2grad.dpo import train_dpo
 from text2grad.grpo import CritiqueReward, Rollouts, train_grpo
+from text2grad.pairs import make_pairs
 from text2grad.reflect import reflect_file
 from text2grad.rollout import Sampling
 from text2grad.run_folder import MetricsFile
-from text2grad.schema import Record, UserError
+from text2grad.scalar_reward import train_scalar_reward
+from text2grad.schema import Grade, Record, UserError
+from text2grad.scoring import judge
 from text2grad.tasks import get_task
+from text2grad.trainer import train_policy
 from text2grad.turns import TurnRenderer
 
 TASK = get_task("slf5k")
@@ -228,6 +234,72 @@ def test_without_pairs_dpo_says_how_to_get_some(model, tmp_path):
     flags = dpo_flags(model, tmp_path, pair_rows()[-1:])
     with pytest.raises(UserError, match=r"no pairs; prepare_data.py --candidates all"):
         train_dpo(flags)
+
+
+# -- a learned scalar
+
+
+@pytest.fixture(scope="module")
+def scalar_model(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scalar")
+    given = dpo_flags(model, folder, pair_rows())
+    names = [
+        "task",
+        "base_model_name",
+        "data_path",
+        "dtype",
+        "lora_target_modules",
+        "per_device_train_batch_size",
+        "answer_max_length",
+        "prompt_max_length",
+        "max_steps",
+    ]
+    fixed = {name: getattr(given, name) for name in names}
+    train_scalar_reward(
+        ScalarRewardConfig(**fixed, output_dir=str(folder / "run"), learning_rate=1e-2)
+    )
+    return folder / "run"
+
+
+def test_a_learned_scalar_prefers_the_chosen_answers(scalar_model):
+    """On the answers it was trained on its grades have mean 0 and deviation 1."""
+    assert len(rows_of(scalar_model)) == 6
+    facts = json.loads((scalar_model / "final" / "scalar_reward.json").read_text())
+    assert facts["accuracy"] == 1.0
+    task = get_task("ultrafeedback")
+    critic = ScalarModelAnnotator(
+        str(scalar_model / "final"), task, dtype="fp32", prompt_max_tokens=128, batch_size=3
+    )
+    texts = {"good": "It is good.", "bad": "The dog ran."}
+    records = {
+        name: [Record(id="x", prompt=post, response=text) for post in POSTS[:4]]
+        for name, text in texts.items()
+    }
+    good, bad = ([one.grade for one in critic.annotate(own)] for own in records.values())
+    assert min(good) > max(bad)
+    assert sum(good + bad) == pytest.approx(0, abs=1e-3)
+    assert sum(grade**2 for grade in good + bad) / 8 == pytest.approx(1, abs=1e-3)
+
+
+def test_a_grade_is_paid_on_the_last_token():
+    record = Record(id="x", prompt="p", response="ab")
+    one = judge(record, [b"a", b"b", b""], Grade("+1.50", grade=1.5), TASK)
+    assert one.scores == [0.0, 0.0, 1.5]
+    assert one.spans == ()
+
+
+def test_ppo_runs_on_a_learned_scalar(model, scalar_model, tmp_path):
+    data = write_posts(tmp_path / "posts.json")
+    flags = {"feedback_source": "scalar_model", "reward_model_name": str(scalar_model / "final")}
+    watches = {"min_coverage": 0.0, "max_sign_share": 1.0}
+    train_policy(policy_config(model, data, tmp_path / "run", **flags, **watches, steps=1))
+    samples = rows_of(tmp_path / "run", "samples.jsonl")
+    assert all(row["scores"][:-1] == [0.0] * (len(row["scores"]) - 1) for row in samples)
+    assert {row["critique"] for row in samples} == {f"{row['score']:+.2f}" for row in samples}
+    facts = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert facts["reward_model"].endswith("final, a learned scalar")
+    with pytest.raises(UserError, match=r"no scalar_reward.json in it; name what paper/train_scal"):
+        ScalarModelAnnotator(model, TASK)
 
 
 # -- reflection

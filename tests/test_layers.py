@@ -53,19 +53,19 @@ LEVELS = {
         annotators.execution_wording annotators.human annotators.lexicon annotators.verdict
         annotators.openai_server annotators.reference annotators.reward_prompts
         annotators.reward_model annotators.reward_server annotators.reward_vllm
-        annotators.reward_backends
+        annotators.reward_backends annotators.scalar_model
         annotators.signals annotators.word_lists annotators.wording
         external judge_prompts""",
     "parts of a stage": """
         annotation_plan scoring update step_log supervised model_metrics test_runs solutions
         evalplus_metrics
         response_scores watch
-        run_checkpoints chat_answers trl_policy""",
+        run_checkpoints chat_answers trl_policy pairs""",
     "stages": """
         candidates prepare test_cases annotate align embedded environment reward_model sft generate
         metrics judge trainer
         mt_bench arc_challenge alpaca_eval
-        reflect grpo dpo""",
+        reflect grpo dpo scalar_reward""",
     "the paper's tables": """
         paper paper.methods paper.tables_data paper.budgets paper.stages paper.shared_stages
         paper.plan paper.runner paper.results paper.render""",
@@ -90,9 +90,9 @@ MAY_BE_HEAVY = {
         "training_weights",
     ),
     *("scoring", "update", "step_log", "supervised", "model_metrics"),
-    *("annotators.reward_model", "annotators.reward_vllm"),
-    *("run_checkpoints", "chat_answers", "trl_policy"),
-    *("reward_model", "sft", "generate", "trainer", "reflect", "grpo", "dpo"),
+    *("annotators.reward_model", "annotators.reward_vllm", "annotators.scalar_model"),
+    *("run_checkpoints", "chat_answers", "trl_policy", "pairs"),
+    *("reward_model", "sft", "generate", "trainer", "reflect", "grpo", "dpo", "scalar_reward"),
 }
 MAX_FILE_LINES = 320
 MAX_FUNCTION_LINES = 60

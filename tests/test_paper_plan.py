@@ -8,7 +8,7 @@ from trees import PAPER, ROOT, check_flags, dry_run, load_args
 
 from text2grad.config import PaperRunConfig, parse
 from text2grad.paper.budgets import BUDGETS
-from text2grad.paper.methods import METHODS, REWARD_MODELS
+from text2grad.paper.methods import METHODS, REWARD_MODELS, SCALAR
 from text2grad.paper.plan import plan
 from text2grad.paper.runner import run_paper
 from text2grad.paper.tables_data import TABLES
@@ -54,7 +54,7 @@ def test_the_data_about_methods_is_consistent():
     assert len(set(titles)) == len(titles)
     assert set(TABLES) == set(TASKS) == set(BUDGETS["small"]) == set(BUDGETS["paper"])
     for method in METHODS.values():
-        assert method.reward_model in {"", *REWARD_MODELS}
+        assert method.reward_model in {"", SCALAR, *REWARD_MODELS}
         assert bool(method.reward_model) == (method.training in ("ppo", "grpo"))
         assert bool(method.tables) == bool(method.why_not)
         assert set(method.tables) <= set(TABLES)
@@ -96,6 +96,11 @@ def test_methods_run_on_equal_terms(tmp_path):
         return [str(command).replace(f"/runs/{method}-1", "/RUN") for command in commands]
 
     ours = shown("text2grad")
+    learned = planned(tmp_path, methods=("learned_scalar_ppo",))
+    stage = learned["runs/learned_scalar_ppo-1"]
+    assert stage.needs == ("model", "data", "scalar_reward_model")  # and no annotation
+    model = stage.commands[0].settings["REWARD_MODEL"]
+    assert model == str(tmp_path / "scalar_reward_model/train/final")
     scalar = [text.replace("--credit_assignment scalar ", "") for text in shown("scalar_ppo")]
     assert scalar == ours
     unmarked = [text.replace("--unmarked_score 0 ", "") for text in shown("text2grad_unmarked_0")]
@@ -227,6 +232,7 @@ def test_all_methods_are_those_that_exist_here(tmp_path):
         "text2grad_unmarked_0",
         "text2grad_no_cot",
     }
+    assert "learned_scalar_ppo" not in methods(table="kodcode")
     assert "dpo" in methods(table="ultrafeedback")
 
 

@@ -10,7 +10,16 @@ import pytest
 from policy_runs import save_tiny
 from trees import ROOT
 
-METHODS = ("base", "sft", "sft_reflection", "grpo", "scalar_ppo", "dense", "text2grad")
+METHODS = (
+    "base",
+    "sft",
+    "sft_reflection",
+    "grpo",
+    "learned_scalar_ppo",
+    "scalar_ppo",
+    "dense",
+    "text2grad",
+)
 
 
 def start(script, *words):

@@ -1,7 +1,12 @@
 """The flags of every script: one frozen dataclass each, bounds checked, errors name the flag."""
 
 from text2grad.config.annotation import AnnotateConfig, PrepareConfig
-from text2grad.config.baselines import DPOConfig, GRPOConfig, ReflectConfig
+from text2grad.config.baselines import (
+    DPOConfig,
+    GRPOConfig,
+    ReflectConfig,
+    ScalarRewardConfig,
+)
 from text2grad.config.benchmarks import AlpacaEvalConfig, ArcConfig, MtBenchConfig
 from text2grad.config.evaluation import (
     EvalPlusConfig,
@@ -46,6 +51,7 @@ __all__ = [
     "RewardMetricsConfig",
     "RewardTrainConfig",
     "SFTConfig",
+    "ScalarRewardConfig",
     "ServerConfig",
     "TestCaseConfig",
     "launch",

@@ -158,3 +158,24 @@ class DPOConfig(BaselineTrainConfig):
         super().__post_init__()
         above(self, 0, "beta")
         at_least(self, 1, "answer_max_length")
+
+
+@dataclass(frozen=True)
+class ScalarRewardConfig(BaselineTrainConfig):
+    """Train a reward model with one score for a response, on pairs, through TRL."""
+
+    data_path: str = "data/train.json"
+    """records; one whose response is not its reference is a pair: the reference was chosen"""
+    output_dir: str = "ckpt/scalar_reward"
+    """trainer states, final (the whole model), metrics.jsonl"""
+    answer_max_length: int = 512
+    """tokens of an answer; a pair with a longer one is dropped and named"""
+    learning_rate: float = 1e-5
+    dtype: Dtype = "fp32"
+    """precision of the model, its new head among it"""
+    score_batch_size: int = 16
+    """answers scored together after training, for mean and deviation of the scores"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, 1, "answer_max_length", "score_batch_size")

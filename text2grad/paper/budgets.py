@@ -29,7 +29,7 @@ class Budget:
             own answers, or both.
         own_answers: flags of `infer_val.py` for those answers.
         annotate: flags of the annotation of those answers.
-        reward, ppo, sft, grpo, dpo, reflect: flags of the scripts of these stages.
+        reward, scalar, ppo, sft, grpo, dpo, reflect: flags of the scripts of these stages.
         reward_by_format: further flags of `reward`, by the reward model's format.
         reward_env, ppo_env: variables of the shells that train reward model and policy.
         judge: flags of `2_infer.py`.
@@ -51,6 +51,7 @@ class Budget:
     reward: Flags = ()
     reward_by_format: Mapping[str, Flags] = field(default_factory=dict)
     reward_env: Mapping[str, str] = field(default_factory=dict)
+    scalar: Flags = ()
     judge: Flags = ()
     judge_by_format: Mapping[str, Flags] = field(default_factory=dict)
     sft: Flags = ()
@@ -211,6 +212,10 @@ def _small(task: str, sizes: _Sizes, **changes: object) -> Budget:
             *("--batch_size", str(sizes.responses), "--num_generations", "4"),
             *("--num_iterations", "2", "--max_steps", str(updates), "--beta", "0.05", *rest),
         ),
+        scalar=(
+            *(*supervised, *terms.lengths()[:2], *few, *rest),
+            *("--gradient_accumulation_steps", "2", "--num_train_epochs", "2"),
+        ),
         dpo=(*supervised, *terms.lengths()[:2], "--max_steps", str(updates), *few, *rest),
         merge=("--dtype", "bf16"),
         reflect=("--temperature", "0", "--max_new_tokens", longest),
@@ -271,6 +276,7 @@ def _paper(task: str, **changes: object) -> Budget:
             *("--learning_rate", terms.rate, "--lr_scheduler_type", terms.scheduler),
             *("--warmup_ratio", "0", "--num_train_epochs", "1", *RESUME),
         ),
+        scalar=(*terms.lengths()[:2], *RESUME),
         dpo=(*terms.lengths()[:2], *RESUME),
         reflect=("--max_new_tokens", str(terms.answer), "--prompt_max_length", "2200"),
         measure=("--bert_model", "roberta-large", "--ppl_model", "{model}"),

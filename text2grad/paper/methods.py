@@ -51,7 +51,7 @@ class Method:
         title: as tables name it.
         start: the model that it starts from, "" for the one that `--start` names.
         training: what follows; "" answers as the start does, "reflect" trains nothing.
-        reward_model: key in `REWARD_MODELS`, "" for none.
+        reward_model: key in `REWARD_MODELS`, `SCALAR` for a learned scalar, "" for none.
         flags: what tells it from others of the same training.
         tables: the tables that have it, () for all.
         why_not: what another table lacks.
@@ -71,6 +71,8 @@ class Method:
         return self.start != "base" or bool(self.training)
 
 
+SCALAR = "scalar"
+_NO_PAIRS = "its data holds no pairs of a chosen and a rejected answer"
 METHODS = {
     "base": Method("start model", start="base"),
     "sft": Method("SFT", start="sft"),
@@ -79,9 +81,21 @@ METHODS = {
         "DPO",
         training="dpo",
         tables=("ultrafeedback",),
-        why_not="its data holds no pairs of a chosen and a rejected answer",
+        why_not=_NO_PAIRS,
     ),
     "grpo": Method("GRPO, scalar of the critiques", training="grpo", reward_model="spans"),
+    "learned_scalar_ppo": Method(
+        "PPO, learned scalar",
+        training="ppo",
+        reward_model=SCALAR,
+        # no quotes, and a score on one token: what these watch is not there
+        flags=(
+            *("--feedback_source", "scalar_model"),
+            *("--min_coverage", "0", "--max_sign_share", "1"),
+        ),
+        tables=("slf5k", "ultrafeedback"),
+        why_not=_NO_PAIRS,
+    ),
     "scalar_ppo": Method(
         "PPO, scalar of the critiques",
         training="ppo",

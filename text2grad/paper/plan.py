@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from text2grad.paper.budgets import RESUME
-from text2grad.paper.methods import METHODS, REWARD_MODELS, Method, choose_methods
+from text2grad.paper.methods import METHODS, REWARD_MODELS, SCALAR, Method, choose_methods
 from text2grad.paper.shared_stages import SharedStages
 from text2grad.paper.stages import Command, Stages, flags
 
@@ -48,7 +48,9 @@ class MethodRuns:
         shared = self.shared
         started, model = self._start(method, seed)
         needs = [started, shared.prompts()]
-        if method.reward_model:
+        if method.reward_model == SCALAR:
+            needs.append(shared.scalar_reward())
+        elif method.reward_model:
             needs.append(shared.reward_model(method.reward_model))
         folder = shared.folder / "runs" / f"{name}-{seed}"
         train = {"ppo": self._ppo, "grpo": self._grpo, "dpo": self._dpo}.get(method.training)
@@ -117,9 +119,10 @@ class MethodRuns:
 
     def _ppo(self, method: Method, model: str, folder: Path, seed: int) -> Command:
         judge, data = self.shared.reward_folder(method.reward_model), self.shared.data
+        name = "final" if method.reward_model == SCALAR else "final_merge"
         settings = {
             "POLICY": model,
-            "REWARD_MODEL": str(judge / "train" / "final_merge"),
+            "REWARD_MODEL": str(judge / "train" / name),
             "RM_METRICS": str(judge / "metrics.json"),
             "DATA": str(data / "train.json"),
             "VALID": str(data / "validation.json"),
@@ -147,5 +150,7 @@ class MethodRuns:
 
     def _reply(self, method: Method) -> tuple[str, ...]:
         """Room for the critiques of a method's reward model."""
+        if method.reward_model == SCALAR:
+            return ()
         written = REWARD_MODELS[method.reward_model].target_format
         return flags(reward_max_new_tokens=self.budget.reply.get(written, ""))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from text2grad.paper.budgets import BUDGETS, RESUME, Budget
-from text2grad.paper.methods import ANNOTATIONS, REWARD_MODELS
+from text2grad.paper.methods import ANNOTATIONS, REWARD_MODELS, SCALAR
 from text2grad.paper.stages import Command, Stage, Stages, files_hash, flags
 from text2grad.paper.tables_data import TABLES
 from text2grad.schema import UserError
@@ -153,6 +153,17 @@ class SharedStages:
             f"reward_model-{name}", commands, (self.start_model(), annotation), facts=facts
         )
 
+    def scalar_reward(self) -> str:
+        """A reward model with one score for a response."""
+        name = "scalar_reward_model"
+        command = self.python(
+            self.root / "paper" / "train_scalar_reward.py",
+            *flags(task=self.table.task, base_model_name=self.judge_model),
+            *flags(data_path=self.data / "train.json", output_dir=self.folder / name / "train"),
+            *self.budget.scalar,
+        )
+        return self.add(name, (command,), (self.start_model(), self.prompts()))
+
     def sft(self, seed: int) -> str:
         """The start model after SFT."""
         folder = self.folder / f"sft-{seed}" / "train"
@@ -167,7 +178,8 @@ class SharedStages:
 
     def reward_folder(self, name: str) -> Path:
         """Where a reward model lies."""
-        return self.folder / f"reward_model-{name}"
+        own = "scalar_reward_model" if name == SCALAR else f"reward_model-{name}"
+        return self.folder / own
 
     def merge(self, folder: Path) -> Command:
         """A policy's adapter merged into the model it was trained on."""
