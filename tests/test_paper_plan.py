@@ -38,11 +38,11 @@ def test_every_command_starts_a_script_with_flags_that_it_has(tmp_path, table, b
         for command in stage.commands:
             for script, words in started(command):
                 assert script.exists()
-                shape = (script, *(word for word in words if word.startswith("--")))
+                shape = (script, *sorted({word for word in words if word.startswith("--")}))
                 if shape not in seen:
                     seen.add(shape)
                     check_flags(script, words)
-                    if budget != "paper" or script.parent == ROOT / "paper":
+                    if (table, budget) == ("slf5k", "small"):
                         parse(load_args(script), words)  # bounds too
     names = {script.name for script, *_ in seen}
     assert {"prepare_data.py", "3_metrics.py", "train_grpo.py", "reflect.py"} <= names

@@ -210,6 +210,7 @@ def _small(task: str, sizes: _Sizes, **changes: object) -> Budget:
             *(*supervised, *sampling, *terms.lengths()),
             *("--lr_scheduler_type", terms.scheduler, "--warmup_ratio", "0"),
             *("--batch_size", str(sizes.responses), "--num_generations", "4"),
+            *("--gradient_accumulation_steps", "1"),
             *("--num_iterations", "2", "--max_steps", str(updates), "--beta", "0.05", *rest),
         ),
         scalar=(
