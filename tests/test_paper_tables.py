@@ -126,7 +126,7 @@ def test_reward_models_have_a_table_of_their_own(written):
     assert row["macro-F1"] == "0.410 [0.380, 0.440]"
     assert row["readable without the grammar"] == "0.875"
     assert row["poor recall"] == "0.500"
-    assert table["critique and word scores"]["macro-F1"] == ""
+    assert table["critique and a score for every word"]["macro-F1"] == ""
 
 
 def test_results_say_what_was_run_and_what_failed(written):
@@ -137,9 +137,9 @@ def test_results_say_what_was_run_and_what_failed(written):
     assert "Written by `python paper/tables.py --runs_dir" in text
 
 
-def test_the_same_files_give_the_same_tables(written, tmp_path):
+def test_the_same_files_give_the_same_tables(written, runs, tmp_path):
     again = tmp_path / "again"
-    write_tables(PaperTablesConfig(str(tmp_path / "runs"), str(again), ""))
+    write_tables(PaperTablesConfig(str(runs), str(again), ""))
     for path in again.iterdir():
         assert path.read_text(encoding="utf-8") == written[path.name]
 

@@ -28,6 +28,7 @@ STATE, LOG = "stage.json", "log.txt"
 # variables of the shells that say what the machine has, not what is run
 _MACHINE = {"PYTHON", "GPUS", "NODES", "SLOTS", "HOSTFILE", "DEEPSPEED"}
 _GRACE_SECONDS = 60.0  # for a child to save what it has
+_DEATH_SECONDS = 10.0  # for the system to end what was killed
 
 
 def run_paper(args: PaperRunConfig) -> None:
@@ -243,7 +244,10 @@ def _end_group(child: subprocess.Popen) -> None:
             while _signal(child, 0) and time.monotonic() < until:
                 child.poll()  # a shell may be gone before what it started
                 time.sleep(0.05)
-    _signal(child, signal.SIGKILL)
+    until = time.monotonic() + _DEATH_SECONDS
+    while _signal(child, signal.SIGKILL) and time.monotonic() < until:
+        child.poll()
+        time.sleep(0.05)
     child.wait()
 
 

@@ -43,7 +43,7 @@ class PaperTable:
 REWARD_MEASURES = (
     Measure("free_parse_rate", "readable without the grammar"),
     Measure("free_unmatched_rate", "quotes not in the response, without it"),
-    Measure("unmatched_rate", "the same with it"),
+    Measure("unmatched_rate", "quotes not in the response"),
     Measure("macro_f1", "macro-F1"),
     Measure("sign_accuracy", "sign accuracy"),
 )
