@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from trees import PAPER, ROOT, check_flags, dry_run, load_args
+from trees import PAPER, check_flags, dry_run, load_args
 
 from text2grad.config import PaperRunConfig, parse
 from text2grad.paper.budgets import BUDGETS

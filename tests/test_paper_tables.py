@@ -28,16 +28,18 @@ def build(folder, change=lambda stored: None):
     return folder
 
 
-@pytest.fixture
-def written(tmp_path):
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("paper") / "runs")
+
+
+@pytest.fixture(scope="module")
+def written(runs):
     """The files of tables.py, by name."""
-    runs = build(tmp_path / "runs")
-    results = tmp_path / "RESULTS.md"
-    write_tables(PaperTablesConfig(str(runs), str(tmp_path / "tables"), str(results)))
-    files = {
-        path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "tables").iterdir()
-    }
-    return files | {"RESULTS.md": results.read_text(encoding="utf-8")}
+    folder, results = runs.parent / "tables", runs.parent / "RESULTS.md"
+    write_tables(PaperTablesConfig(str(runs), str(folder), str(results)))
+    paths = [results, *folder.iterdir()]
+    return {path.name: path.read_text(encoding="utf-8") for path in paths}
 
 
 def rows(text):
@@ -110,7 +112,7 @@ def test_the_latex_has_the_same_cells(written):
 
 def test_a_judges_win_rate_is_a_measure_of_the_run(written):
     table = rows(written["slf5k-small.md"])
-    assert table["SFT"]["win rate against the start model"] == "0.625"
+    assert table["SFT"]["win rate against the start model"] == "0.625 (1 of 2 seeds)"
     assert table["Text2Grad"]["win rate against the start model"] == ""
 
 

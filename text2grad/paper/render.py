@@ -82,9 +82,11 @@ def body(table: Table) -> list[list[str]]:
     """The rows as text."""
     rows = []
     for _, title, cells in table.rows:
-        row = [title, _number(max(one.seeds for one in cells)), _number(_least(cells))]
+        seeds = max(one.seeds for one in cells)
+        row = [title, _number(seeds), _number(_least(cells))]
         for place, one in enumerate(cells):
-            row.append(cell_text(one))
+            fewer = f" ({one.seeds} of {seeds} seeds)" if 0 < one.seeds < seeds else ""
+            row.append(cell_text(one) + fewer)
             if _is_published(table, place):
                 row.append("" if one.published is None else f"{one.published:.3f}")
         rows.append(row)
