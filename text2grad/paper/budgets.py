@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 Flags = tuple[str, ...]
 RESUME: Flags = ("--resume_from_checkpoint", "auto")
@@ -146,37 +146,26 @@ class _Sizes:
 
 def _small(task: str, sizes: _Sizes, **changes: object) -> Budget:
     """The settings of the quick run, with the same rollouts for every method."""
-    terms = _TERMS[task]
-    train_words, judge_words = terms.room(sizes.words)
-    updates = sizes.steps * 2 * sizes.responses // 4  # two passes in mini-batches of four
-    length = str(sizes.length)
-    sampling = ("--temperature", "0.7", "--output_max_length", length)
-    longest = str(sizes.length + 8)
-    supervised = ("--per_device_train_batch_size", "4", "--learning_rate", "2e-4", *_LORA)
-    few = ("--max_train_samples", str(sizes.records))
-    rest = ("--lora_dropout", "0", "--save_steps", "20", *RESUME)
+    train_words, judge_words = _TERMS[task].room(sizes.words)
+    length, longest = str(sizes.length), str(sizes.length + 8)
     answers = ("--sample_size", str(sizes.answers), "--temperature", "0")
     budget = Budget(
         own_answers=(
-            *("--sample_size", "0" if not sizes.answers else str(sizes.records)),
+            *("--sample_size", str(sizes.records) if sizes.answers else "0"),
             *("--temperature", "0.7", "--top_p", "1", "--max_new_tokens", length),
         ),
         annotate=("--localisation_seconds", "5"),
         reward_env={
-            "EPOCHS": str(sizes.epochs),
-            "LEARNING_RATE": "1e-3",
-            "MICRO_BATCH": "4",
-            "ACCUMULATION": "2",
-            "TARGETS": "all-linear",
-            "LORA_DROPOUT": "0",
-            "EVAL_STEPS": "0",
-            "SAVE_STEPS": "20",
+            **{"EPOCHS": str(sizes.epochs), "LEARNING_RATE": "1e-3", "TARGETS": "all-linear"},
+            **{"MICRO_BATCH": "4", "ACCUMULATION": "2", "LORA_DROPOUT": "0"},
+            **{"EVAL_STEPS": "0", "SAVE_STEPS": "20"},
         },
-        reward_by_format={"word_scores": train_words},
         reward=(
             *("--lr_scheduler_type", "linear", "--warmup_ratio", "0.1"),
-            *("--lora_last_layers", "12", "--eval_samples", "4", *few),
+            *("--lora_last_layers", "12", "--eval_samples", "4"),
+            *("--max_train_samples", str(sizes.records)),
         ),
+        reward_by_format={"word_scores": train_words},
         judge=(
             *("--max_samples", str(sizes.valid), "--unconstrained_samples", str(sizes.plain)),
             *("--batch_size", "32"),
@@ -185,44 +174,49 @@ def _small(task: str, sizes: _Sizes, **changes: object) -> Budget:
             "spans": ("--max_new_tokens", str(sizes.verdict)),
             "word_scores": judge_words,
         },
-        sft=(*supervised, "--gradient_accumulation_steps", "2", *few, *rest),
-        ppo_env={
-            "LEARNING_RATE": "2e-4",
-            "ADAFACTOR": "false",
-            "BATCH_SIZE": str(sizes.responses),
-            "MINI_BATCH_SIZE": "4",
-            "ACCUMULATION": "1",
-            "PPO_EPOCHS": "2",
-            "STEPS": str(sizes.steps),
-            "INIT_KL_COEF": "0.05",
-            "KL_TARGET": "6",
-            "OUTPUT_MAX_LENGTH": length,
-            "SAVE_FREQ": "5",
+        reply={"spans": sizes.reply, "word_scores": sizes.words},
+        merge=("--dtype", "bf16"),
+        reflect=("--temperature", "0", "--max_new_tokens", longest),
+        answer=(*answers, "--max_new_tokens", longest),
+    )
+    return replace(budget, **_small_training(_TERMS[task], sizes), **changes)
+
+
+def _small_training(terms: _Terms, sizes: _Sizes) -> dict[str, Any]:
+    """The fields of a small budget that train: two passes over a batch in mini-batches of four."""
+    updates = sizes.steps * 2 * sizes.responses // 4
+    supervised = ("--per_device_train_batch_size", "4", "--learning_rate", "2e-4", *_LORA)
+    few = ("--max_train_samples", str(sizes.records))
+    rest = ("--lora_dropout", "0", "--save_steps", "20", *RESUME)
+    length, batch = str(sizes.length), str(sizes.responses)
+    return {
+        "sft": (*supervised, "--gradient_accumulation_steps", "2", *few, *rest),
+        "ppo_env": {
+            **{"LEARNING_RATE": "2e-4", "ADAFACTOR": "false", "BATCH_SIZE": batch},
+            **{"MINI_BATCH_SIZE": "4", "ACCUMULATION": "1", "PPO_EPOCHS": "2"},
+            **{"STEPS": str(sizes.steps), "INIT_KL_COEF": "0.05", "KL_TARGET": "6"},
+            **{"OUTPUT_MAX_LENGTH": length, "SAVE_FREQ": "5"},
         },
-        ppo=(
+        "ppo": (
             *_LORA,
             *("--kl_horizon", "200", "--temperature", "0.7"),
             *("--value_learning_rate", "1e-3", "--detach_value_steps", "4"),
             *("--save_total_limit", "1"),
         ),
-        reply={"spans": sizes.reply, "word_scores": sizes.words},
-        grpo=(
-            *(*supervised, *sampling, *terms.lengths()),
+        "grpo": (
+            *(*supervised, *terms.lengths()),
+            *("--temperature", "0.7", "--output_max_length", length),
             *("--lr_scheduler_type", terms.scheduler, "--warmup_ratio", "0"),
-            *("--batch_size", str(sizes.responses), "--num_generations", "4"),
-            *("--gradient_accumulation_steps", "1"),
-            *("--num_iterations", "2", "--max_steps", str(updates), "--beta", "0.05", *rest),
+            *("--batch_size", batch, "--num_generations", "4"),
+            *("--gradient_accumulation_steps", "1", "--num_iterations", "2"),
+            *("--max_steps", str(updates), "--beta", "0.05", *rest),
         ),
-        scalar=(
+        "scalar": (
             *(*supervised, *terms.lengths()[:2], *few, *rest),
             *("--gradient_accumulation_steps", "2", "--num_train_epochs", "2"),
         ),
-        dpo=(*supervised, *terms.lengths()[:2], "--max_steps", str(updates), *few, *rest),
-        merge=("--dtype", "bf16"),
-        reflect=("--temperature", "0", "--max_new_tokens", longest),
-        answer=(*answers, "--max_new_tokens", longest),
-    )
-    return replace(budget, **changes)
+        "dpo": (*supervised, *terms.lengths()[:2], "--max_steps", str(updates), *few, *rest),
+    }
 
 
 _SAMPLE = "{root}/RM_Data_Anno/{tree}/sample"
