@@ -200,3 +200,33 @@ def test_bad_input_is_one_clear_line(data, text, message):
         annotate_file(config(data, annotator="reference"))
     assert str(data) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_dense_annotation_quotes_all_that_can_be_judged(tmp_path):
+    """Three sentences that the post has nothing of; without the flag two of them are quoted."""
+    post = "My flatmate Dario uses my rice cooker every day. It cost me 64 euros in March."
+    lies = ("A purple elephant visited Paris", "Spanish kings ate twice", "Seven submarines sank")
+    row = {"id": "a", "post": post, "ideal_human_summary": "Dario uses my rice cooker every day."}
+    row["generated_summary"] = ". ".join(["Dario uses my rice cooker every day", *lies, ""]).strip()
+    data = tmp_path / "data.json"
+    data.write_text(json.dumps([row]))
+    found = {}
+    for density in ("spans", "dense"):
+        annotate_file(config(data, annotator="reference", density=density))
+        found[density] = written(data)[0]["poor_spans"]
+    assert len(found["spans"]) == 2
+    assert len(found["dense"]) == 3
+    assert set(found["spans"]) <= set(found["dense"])
+
+
+def test_a_server_is_asked_for_dense_quotes(data):
+    records = read_records(data, TASK, ("prompt", "response"))
+    prompts = {
+        density: make_annotator(config(data, density=density), TASK).prompt(records[0])
+        for density in ("spans", "dense")
+    }
+    assert "at most two phrases" in prompts["spans"]
+    assert "at most two phrases" not in prompts["dense"]
+    assert "Every word that helps or harms the reader must be in one of them" in prompts["dense"]
+    with pytest.raises(UserError, match="--density dense --cot false: its prompt asks for reason"):
+        config(data, density="dense", cot=False)

@@ -22,7 +22,7 @@ LEVELS = {
         sandboxed.values sandboxed.recorder sandboxed.guard sandboxed.cases
         sandboxed.pytest_cases sandboxed.harness evalplus_inside outcomes harness_report
         unit_tests ppo_math ppo_state dispatch ledger download timing micro_batches
-        whole_folder""",
+        whole_folder student""",
     "flags and text": """
         config config.annotation config.backends config.checks config.deepspeed config.evaluation
         config.launch
@@ -30,6 +30,7 @@ LEVELS = {
         tasks.kodcode tasks.slf5k tasks.spec tasks.ultrafeedback locate word_scores replies
         parsing alignment places critique_grammar grammar word_grammar token_table targets
         target_formats records responses prompts chat turns text_metrics
+        config.baselines config.paper
         config.benchmarks question_sets evalplus_problems evalplus_samples""",
     "faults of code": """
         localisation localisation.edits localisation.kinds localisation.loop_rules
@@ -54,18 +55,22 @@ LEVELS = {
         annotators.execution_wording annotators.human annotators.lexicon annotators.verdict
         annotators.openai_server annotators.reference annotators.reward_prompts
         annotators.reward_model annotators.reward_server annotators.reward_vllm
-        annotators.reward_backends
+        annotators.reward_backends annotators.scalar_model
         annotators.signals annotators.word_lists annotators.wording
         external judge_prompts""",
     "parts of a stage": """
         annotation_plan scoring update step_log trainer_states target_trainer supervised
         model_metrics test_runs solutions evalplus_metrics
         response_scores watch
-        run_checkpoints chat_answers""",
+        run_checkpoints chat_answers trl_policy pairs""",
     "stages": """
         candidates prepare test_cases annotate align embedded environment reward_model sft generate
         metrics judge trainer
-        mt_bench arc_challenge alpaca_eval""",
+        mt_bench arc_challenge alpaca_eval
+        reflect grpo dpo scalar_reward""",
+    "the paper's tables": """
+        paper paper.methods paper.tables_data paper.budgets paper.stages paper.shared_stages
+        paper.plan paper.runner paper.results paper.render""",
 }
 LEVEL_OF = {name: number for number, names in enumerate(LEVELS.values()) for name in names.split()}
 HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "deepspeed")
@@ -92,9 +97,9 @@ MAY_BE_HEAVY = {
     ),
     *("scoring", "update", "step_log", "trainer_states", "target_trainer", "supervised"),
     "model_metrics",
-    *("annotators.reward_model", "annotators.reward_vllm"),
-    *("run_checkpoints", "chat_answers"),
-    *("reward_model", "sft", "generate", "trainer"),
+    *("annotators.reward_model", "annotators.reward_vllm", "annotators.scalar_model"),
+    *("run_checkpoints", "chat_answers", "trl_policy", "pairs"),
+    *("reward_model", "sft", "generate", "trainer", "reflect", "grpo", "dpo", "scalar_reward"),
 }
 MAX_FILE_LINES = 320
 MAX_FUNCTION_LINES = 60
@@ -108,7 +113,7 @@ def module_name(path: Path) -> str:
 SOURCES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in SOURCES.items()}
 MODULES = [name for name in SOURCES if name]
-FOLDERS = ("text2grad", "tests", "benchmarks", *(path.name for path in ROOT.glob("*_*")))
+FOLDERS = ("text2grad", "tests", "benchmarks", "paper", *(path.name for path in ROOT.glob("*_*")))
 PYTHON_FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
 

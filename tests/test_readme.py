@@ -7,7 +7,7 @@ import shlex
 import pytest
 import torch
 from tiny import byte_level_tokenizer
-from trees import ROOT, SCRIPTS, SHELLS, check_flags, dry_run, flag_names, load_args
+from trees import PAPER, ROOT, SCRIPTS, SHELLS, check_flags, dry_run, flag_names, load_args
 
 from text2grad import ppo_math
 from text2grad.align import AlignConfig
@@ -87,7 +87,7 @@ def test_file_tree_is_the_repository():
             listed |= {ROOT / folder / name / file for file in rest.split()}
     missing = [str(path) for path in listed if not path.exists()]
     assert not missing
-    assert set(SCRIPTS) | set(SHELLS) <= listed, "every script and shell is in the tree"
+    assert {*SCRIPTS, *SHELLS, *PAPER} <= listed, "every script and shell is in the tree"
 
 
 # -- commands: test_literal.py runs them, here also those that it leaves out
@@ -146,7 +146,7 @@ def test_commands_of_the_table_name_files_and_flags_that_exist():
 def test_flags_in_prose_are_flags():
     known = {"all", "fast", "help", "check", "reward_baseline", "batched_gen", "reward_mode"}
     known |= {"strategy", "answer_max_length"}
-    for args_type in (*map(load_args, SCRIPTS), *MODULES.values()):
+    for args_type in (*map(load_args, [*SCRIPTS, *PAPER]), *MODULES.values()):
         known |= flag_names(args_type)
     for text in re.findall(r"`([^`\n]*--[^`\n]*)`", PROSE):
         unknown = set(re.findall(r"--([\w.]+)", text)) - known

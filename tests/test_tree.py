@@ -13,6 +13,7 @@ from dataclasses import fields
 import pytest
 from trees import (
     LAUNCH,
+    PAPER,
     ROOT,
     SCRIPTS,
     SHELLS,
@@ -30,7 +31,7 @@ from text2grad.tasks import TASKS
 MAX_SCRIPT_LINES = 60
 HELP_CPU_SECONDS = 2.0
 
-every_script = pytest.mark.parametrize("script", SCRIPTS, ids=relative)
+every_script = pytest.mark.parametrize("script", [*SCRIPTS, *PAPER], ids=relative)
 every_shell = pytest.mark.parametrize("shell", SHELLS, ids=relative)
 
 # Flags of the published scripts, of any task, that do something here (gone are those that had no

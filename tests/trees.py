@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAUNCH = {"GPUS", "NODES", "SLOTS", "HOSTFILE", "NODE_RANK", "MAIN_ADDRESS", "MAIN_PORT"}
 TREES = ("RM_Data_Anno", "NL_Reward_Model", "NL_Gradient_Policy_Optimization")
 SCRIPTS = sorted(path for tree in TREES for path in (ROOT / tree).rglob("*.py"))
+PAPER = sorted((ROOT / "paper").glob("*.py"))
 SHELLS = sorted(path for tree in TREES for path in (ROOT / tree).rglob("*.sh"))
 
 

@@ -36,6 +36,8 @@ def annotate_file(args: AnnotateConfig) -> None:
         UserError: unusable input, output folder or annotator, or no record could be annotated.
     """
     task = get_task(args.task)
+    if args.density == "dense":
+        task = replace(task, max_quotes=sys.maxsize)
     output = Path(args.output_path)
     need = ("prompt", "response")
     records = read_records(args.data_path, task, need, args.fields)

@@ -125,7 +125,8 @@ def add_lora(model: nn.Module, args: LoraFlags, dropout: float, flag: str) -> Pe
         target_modules=_linear_names(model) if targets == ["all-linear"] else targets,
         layers_to_transform=list(range(first, depth)) if first else None,
         bias="none",
-        task_type="CAUSAL_LM",
+        # with a head of its own for one score, that head is trained and saved too
+        task_type="SEQ_CLS" if hasattr(model, "score") else "CAUSAL_LM",
     )
     try:
         return get_peft_model(model, config)
@@ -138,7 +139,7 @@ def add_lora(model: nn.Module, args: LoraFlags, dropout: float, flag: str) -> Pe
 
 def _linear_names(model: nn.Module) -> list[str]:
     """Last names of all linear layers but the head's."""
-    head = model.get_output_embeddings()
+    head = getattr(model, "score", None) or model.get_output_embeddings()
     linear = {
         name.rsplit(".", 1)[-1]
         for name, module in model.named_modules()

@@ -65,6 +65,13 @@ class Feedback:
 
 
 @dataclass(frozen=True)
+class Grade(Feedback):
+    """A score of a whole response, without quotes; it is paid on the last token."""
+
+    grade: float = 0.0
+
+
+@dataclass(frozen=True)
 class Unparseable:
     """A reply that is no feedback. It is counted and never becomes a reward."""
 

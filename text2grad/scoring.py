@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from text2grad.alignment import label_scores, label_tokens, locate_spans, response_text
 from text2grad.chat import PromptTooLong
 from text2grad.run_folder import weights_sha256
-from text2grad.schema import Feedback, Record, Span, Unparseable
+from text2grad.schema import Feedback, Grade, Record, Span, Unparseable
 from text2grad.target_formats import resolve_format
 from text2grad.tasks import TaskSpec
 
@@ -73,6 +73,9 @@ def judge(
     """Locate the quotes in the sampled text and score its tokens."""
     if isinstance(feedback, Unparseable):
         return Judged(record, pieces, feedback)
+    if isinstance(feedback, Grade):
+        at_the_end = [0.0] * (len(pieces) - 1) + [feedback.grade]
+        return Judged(record, pieces, feedback, scores=at_the_end)
     spans = locate_spans(feedback.spans, record.response, task)
     labels = label_tokens(pieces, spans, task)
     quoted = sum(label in task.label_scores for label in labels)
@@ -132,6 +135,17 @@ def build_critic(args: PolicyConfig, task: TaskSpec) -> Any:
         from text2grad.annotators import execution_annotator
 
         return execution_annotator(task, args)
+    if args.feedback_source == "scalar_model":
+        from text2grad.annotators.scalar_model import ScalarModelAnnotator
+
+        return ScalarModelAnnotator(
+            args.reward_model_name,
+            task,
+            dtype=args.dtype,
+            batch_size=args.reward_batch_size,
+            prompt_max_tokens=args.reward_prompt_max_length,
+            prompt_file=args.prompt_file,
+        )
     if args.reward_base_url:
         return _reward_server(args, task)
     from text2grad.annotators.reward_model import RewardModelAnnotator
@@ -179,6 +193,8 @@ def _reward_server(args: PolicyConfig, task: TaskSpec) -> Any:
 
 def critic_facts(args: PolicyConfig) -> dict[str, str]:
     """Who judges, where, in which format, and the hash of its weights, for the run's record."""
+    if args.feedback_source == "scalar_model":
+        return {"reward_model": f"{args.reward_model_name}, a learned scalar"}
     if args.feedback_source != "reward_model":
         return {"reward_model": f"the {args.feedback_source} annotator, directly"}
     name, wanted = args.reward_model_name, args.reward_target_format

@@ -47,6 +47,7 @@ class OpenAIAnnotator:
         self._task = task
         self._args = args
         kind = "annotation" if args.cot else "annotation_no_cot"
+        kind = "annotation_dense" if args.density == "dense" else kind
         self._template = task.prompt_template(kind, args.prompt_file)
         self._schema = reply_schema(task, args.cot)
         self.client = ChatClient(

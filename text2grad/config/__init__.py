@@ -1,6 +1,12 @@
 """The flags of every script: one frozen dataclass each, bounds checked, errors name the flag."""
 
 from text2grad.config.annotation import AnnotateConfig, PrepareConfig
+from text2grad.config.baselines import (
+    DPOConfig,
+    GRPOConfig,
+    ReflectConfig,
+    ScalarRewardConfig,
+)
 from text2grad.config.benchmarks import AlpacaEvalConfig, ArcConfig, MtBenchConfig
 from text2grad.config.evaluation import (
     EvalPlusConfig,
@@ -11,6 +17,7 @@ from text2grad.config.evaluation import (
     PolicyMetricsConfig,
 )
 from text2grad.config.launch import launch, parse
+from text2grad.config.paper import PaperRunConfig, PaperTablesConfig
 from text2grad.config.policy import PolicyConfig, SFTConfig
 from text2grad.config.reward_model import (
     MergeConfig,
@@ -25,20 +32,26 @@ __all__ = [
     "AlpacaEvalConfig",
     "AnnotateConfig",
     "ArcConfig",
+    "DPOConfig",
     "EvalPlusConfig",
     "EvalPlusProblemsConfig",
+    "GRPOConfig",
     "JudgeConfig",
     "MergeConfig",
     "MtBenchConfig",
+    "PaperRunConfig",
+    "PaperTablesConfig",
     "PassAtKConfig",
     "PolicyConfig",
     "PolicyInferConfig",
     "PolicyMetricsConfig",
     "PrepareConfig",
+    "ReflectConfig",
     "RewardInferConfig",
     "RewardMetricsConfig",
     "RewardTrainConfig",
     "SFTConfig",
+    "ScalarRewardConfig",
     "ServerConfig",
     "TestCaseConfig",
     "launch",

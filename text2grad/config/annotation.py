@@ -62,6 +62,8 @@ class AnnotateConfig(ServerConfig, FaultSearchConfig):
     """model name at the server"""
     cot: bool = True
     """ask for reasoning before the critique"""
+    density: Literal["spans", "dense"] = "spans"
+    """what is quoted: the task's few most telling phrases, or all that can be judged"""
     ground_in_human_feedback: bool = True
     """show the annotator a person's free-text feedback where the record has one"""
     prompt_file: str = ""
@@ -102,6 +104,8 @@ class AnnotateConfig(ServerConfig, FaultSearchConfig):
         FaultSearchConfig.__post_init__(self)
         at_least(self, 0, "max_samples", "batch_poll_seconds")
         at_least(self, 1, "samples_per_record")
+        if self.density == "dense" and not self.cot:
+            raise UserError("--density dense --cot false: its prompt asks for reasoning; drop one")
         several = self.samples_per_record > 1
         if self.annotator != "openai" and (several or self.batch_api):
             flag = f"samples_per_record {self.samples_per_record}" if several else "batch_api true"

@@ -56,8 +56,11 @@ class PolicyConfig(RolloutBackendConfig, FaultSearchConfig):
     """refuse to start unless every check of the reward model passes"""
     reward_target_format: AnyFormat = ""
     """format that it was trained on, "" for the one that its folder names, else spans"""
-    feedback_source: Literal["reward_model", "reference", "execution"] = "reward_model"
-    """who judges the samples: the reward model, or directly the annotator of that name"""
+    feedback_source: Literal["reward_model", "reference", "execution", "scalar_model"] = (
+        "reward_model"
+    )
+    """who judges the samples: the reward model, or directly the annotator of that name;
+    scalar_model: --reward_model_name is one of paper/train_scalar_reward.py, and quotes nothing"""
     dtype: Dtype = "auto"
     """precision of policy and reward model; adapter, value head and losses are fp32"""
     load_in_4bit: bool = False

@@ -1,0 +1,68 @@
+"""All methods of a table, from the records to the tables, on a model of a few kilobytes."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from policy_runs import save_tiny
+from trees import ROOT
+
+METHODS = (
+    "base",
+    "sft",
+    "sft_reflection",
+    "grpo",
+    "learned_scalar_ppo",
+    "scalar_ppo",
+    "dense",
+    "text2grad",
+)
+
+
+def start(script, *words):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, str(ROOT / "paper" / script), *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+
+
+@pytest.mark.slow
+def test_a_trial_of_every_method_fills_the_table(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    for split, count in (("train", 8), ("validation", 3)):
+        sample = ROOT / "RM_Data_Anno/SLF5K/sample" / f"{split}.jsonl"
+        lines = sample.read_text(encoding="utf-8").splitlines()[:count]
+        (data / f"{split}.jsonl").write_text("\n".join(lines))
+    runs = tmp_path / "runs" / "slf5k-trial"
+    flags = ["--table", "slf5k", "--budget", "trial", "--seeds", 1, "--data_path", data]
+    flags += ["--model", save_tiny(tmp_path / "model"), "--output_dir", runs]
+    done = start("run.py", *flags)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "done before" not in done.stdout
+    again = start("run.py", *flags)
+    assert again.stdout.count("done before") == done.stdout.count(" s\n")
+    tables = tmp_path / "tables"
+    made = start("tables.py", "--runs_dir", runs.parent, "--output_dir", tables, "--results", "")
+    assert made.returncode == 0, made.stderr
+    lines = list(csv.DictReader((tables / "slf5k-trial.csv").open(encoding="utf-8")))
+    filled = {line["row"] for line in lines if line["measure"] == "rougeL" and line["value"]}
+    assert filled == set(METHODS)
+    assert {line["n"] for line in lines if line["value"]} == {"3"}
+    config = json.loads((runs / "runs/scalar_ppo-1/train/config.json").read_text())
+    assert config["flags"]["credit_assignment"] == "scalar"
+    facts = json.loads(
+        (runs / "reward_model-word_scores/train/final_merge/reward_model.json").read_text()
+    )
+    assert facts == {"target_format": "word_scores"}
+    assert not (runs / "runs/text2grad-1/train/final_merge").exists()
+    for name in METHODS:
+        answers = json.loads(next(runs.glob(f"runs/{name}-*/answers.json")).read_text())
+        assert len(answers) == 3

@@ -1,0 +1,58 @@
+"""Flags of the paper's runs and tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from text2grad.config.checks import at_least, server_address
+
+
+@dataclass(frozen=True)
+class PaperRunConfig:
+    """Run the methods of one table, over seeds, on equal terms; what is done is not run again."""
+
+    table: Literal["slf5k", "kodcode", "ultrafeedback"] = "slf5k"
+    """which table"""
+    methods: tuple[str, ...] = ()
+    """which of its rows, all if none is named"""
+    seeds: int = 3
+    """runs of each method that trains, with seeds 1, 2, ..."""
+    budget: Literal["small", "trial", "paper"] = "small"
+    """small: the embedded model on two cores; trial: a taste; paper: the published settings"""
+    start: Literal["base", "sft"] = "base"
+    """what policies start from: the model as it is, or after SFT with the same seed"""
+    model: str = ""
+    """model in place of the budget's, for policies and reward models: a folder or a hub id"""
+    data_path: str = ""
+    """own records in place of the budget's data: a file, or a folder of files named after splits"""
+    annotator: Literal["", "openai", "reference", "execution"] = ""
+    """who annotates, "" for the budget's"""
+    base_url: str = ""
+    """server of --annotator openai and of --judge_model, any compatible one"""
+    annotator_model: str = "gpt-4o"
+    """--annotator openai: model name at the server"""
+    bert_model: str = ""
+    """encoder for BERTScore, "" for the budget's, which has one only with paper"""
+    judge_model: str = ""
+    """chat model that compares each run's answers with the start model's, "" for none"""
+    output_dir: str = ""
+    """folder of the runs, "" for runs/paper/TABLE-BUDGET"""
+    dry_run: bool = False
+    """print every command, ready to be pasted, and run nothing"""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "seeds")
+        server_address(self, "base_url")
+
+
+@dataclass(frozen=True)
+class PaperTablesConfig:
+    """Write the tables from what the runs measured."""
+
+    runs_dir: str = "runs/paper"
+    """folder of the folders that run.py made"""
+    output_dir: str = "runs/paper/tables"
+    """each table as .md, .csv and .tex"""
+    results: str = "RESULTS.md"
+    """all tables with what was run on what, and what failed; "" writes none"""

@@ -1,0 +1,156 @@
+"""From a table, its methods and a budget to the stages that make it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from text2grad.paper.budgets import RESUME
+from text2grad.paper.methods import METHODS, REWARD_MODELS, SCALAR, Method, choose_methods
+from text2grad.paper.shared_stages import SharedStages
+from text2grad.paper.stages import Command, Stages, flags
+
+if TYPE_CHECKING:
+    from text2grad.config import PaperRunConfig
+
+MEASURES, JUDGE = "measures", "judge"
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def plan(args: PaperRunConfig, folder: Path, root: Path = ROOT) -> Stages:
+    """All stages that the flags ask for, in order; those that methods share are there once.
+
+    Args:
+        args: table, methods, seeds and what replaces settings of the budget.
+        folder: where everything is written, absolute.
+        root: where the project lies.
+
+    Raises:
+        UserError: a method does not exist for this table, or data or trees are missing.
+    """
+    shared = SharedStages(args, folder, root)
+    runs = MethodRuns(shared)
+    reasons = shared.annotator == "openai"
+    for name, method in choose_methods(args.methods, args.table, reasons).items():
+        for seed in range(1, args.seeds + 1) if method.is_trained else [0]:
+            runs.add(name, method, seed)
+    return shared.stages
+
+
+class MethodRuns:
+    """Adds the runs of methods, with all that they need, to the stages of a table."""
+
+    def __init__(self, shared: SharedStages) -> None:
+        self.shared, self.budget, self.task = shared, shared.budget, shared.table.task
+
+    def add(self, name: str, method: Method, seed: int) -> None:
+        """One method with one seed: training and answers, and apart from them their measures."""
+        shared = self.shared
+        started, model = self._start(method, seed)
+        needs = [started, shared.prompts()]
+        if method.reward_model == SCALAR:
+            needs.append(shared.scalar_reward())
+        elif method.reward_model:
+            needs.append(shared.reward_model(method.reward_model))
+        folder = shared.folder / "runs" / f"{name}-{seed}"
+        train = {"ppo": self._ppo, "grpo": self._grpo, "dpo": self._dpo}.get(method.training)
+        commands: list[Command] = []
+        passing: tuple[Path, ...] = ()
+        if train:
+            commands += [train(method, model, folder / "train", seed)]
+            commands += [shared.merge(folder / "train")]
+            model = str(folder / "train" / "final_merge")
+            passing = (Path(model),)
+        commands += self._answer(method, model, folder, seed)
+        facts = shared.facts() | {"method": name, "seed": seed, "model": shared.model}
+        run = shared.add(
+            f"runs/{name}-{seed}", tuple(commands), tuple(needs), facts=facts, passing=passing
+        )
+        # stages of their own: another measure trains nothing again
+        shared.add(f"{run}/{MEASURES}", (self._measure(folder),), (run,))
+        if shared.args.judge_model and name != "base":
+            self.add("base", METHODS["base"], 0)
+            shared.add(f"{run}/{JUDGE}", (self._judge(folder),), (run, "runs/base-0"))
+
+    def _start(self, method: Method, seed: int) -> tuple[str, str]:
+        """The stage that makes the model a method starts from, and that model."""
+        if (method.start or self.shared.args.start) == "base":
+            return self.shared.start_model(), self.shared.model
+        name = self.shared.sft(seed)
+        return name, str(self.shared.folder / name / "train" / "final_merge")
+
+    def _answer(self, method: Method, model: str, folder: Path, seed: int) -> list[Command]:
+        """The answers to the validation prompts, and for reflection their revision."""
+        revises = method.training == "reflect"
+        written = "first_answers.json" if revises else "answers.json"
+        prompts = self.shared.data / "validation.json"
+        commands = [
+            self.shared.python(
+                self.shared.policy / "Evaluation" / "infer_val.py",
+                *flags(model_path=model, input_path=prompts, seed=seed),
+                *flags(output_dir=folder, output_name=written),
+                *self.budget.answer,
+            )
+        ]
+        if revises:
+            files = flags(input_file=folder / written, output_file=folder / "answers.json")
+            place = flags(task=self.task, model_path=model, seed=seed)
+            script = self.shared.root / "paper" / "reflect.py"
+            commands.append(self.shared.python(script, *place, *files, *self.budget.reflect))
+        return commands
+
+    def _measure(self, folder: Path) -> Command:
+        out = folder / MEASURES / "evaluation.json"
+        files = flags(input_file=folder / "answers.json", output_file=out)
+        encoder = flags(bert_model=self.shared.args.bert_model)
+        measures = self.shared.fill(self.budget.measure)
+        script = self.shared.policy / "Evaluation" / "metrics.py"
+        return self.shared.python(script, *files, *measures, *encoder)
+
+    def _judge(self, folder: Path) -> Command:
+        """The answers beside those of the start model, before a chat model."""
+        args = self.shared.args
+        base = self.shared.folder / "runs" / "base-0" / "answers.json"
+        files = flags(input_file=folder / "answers.json", compare_file=base)
+        asked = flags(judge_model=args.judge_model, base_url=args.base_url)
+        out = flags(output_file=folder / JUDGE / "judge.json")
+        script = self.shared.policy / "Evaluation" / "llm_as_a_judge.py"
+        return self.shared.python(script, *files, *out, *asked)
+
+    def _ppo(self, method: Method, model: str, folder: Path, seed: int) -> Command:
+        judge, data = self.shared.reward_folder(method.reward_model), self.shared.data
+        name = "final" if method.reward_model == SCALAR else "final_merge"
+        settings = {
+            "POLICY": model,
+            "REWARD_MODEL": str(judge / "train" / name),
+            "RM_METRICS": str(judge / "metrics.json"),
+            "DATA": str(data / "train.json"),
+            "VALID": str(data / "validation.json"),
+            "OUTPUT": str(folder),
+            "SEED": str(seed),
+            **self.budget.ppo_env,
+        }
+        shell = self.shared.policy / f"train_{self.task}.sh"
+        given = (*self.budget.ppo, *self._reply(method), *method.flags, *RESUME)
+        return self.shared.shell(shell, settings, *given)
+
+    def _grpo(self, method: Method, model: str, folder: Path, seed: int) -> Command:
+        judge = self.shared.reward_folder(method.reward_model) / "train" / "final_merge"
+        given = (*flags(reward_model_name=judge), *self._reply(method), *self.budget.grpo)
+        return self._baseline("train_grpo.py", model, folder, seed, *given, *method.flags)
+
+    def _dpo(self, method: Method, model: str, folder: Path, seed: int) -> Command:
+        given = (*self.budget.dpo, *method.flags)
+        return self._baseline("train_dpo.py", model, folder, seed, *given)
+
+    def _baseline(self, name: str, model: str, folder: Path, seed: int, *given: str) -> Command:
+        start = flags(task=self.task, base_model_name=model, output_dir=folder, seed=seed)
+        data = flags(data_path=self.shared.data / "train.json")
+        return self.shared.python(self.shared.root / "paper" / name, *start, *data, *given)
+
+    def _reply(self, method: Method) -> tuple[str, ...]:
+        """Room for the critiques of a method's reward model."""
+        if method.reward_model == SCALAR:
+            return ()
+        written = REWARD_MODELS[method.reward_model].target_format
+        return flags(reward_max_new_tokens=self.budget.reply.get(written, ""))

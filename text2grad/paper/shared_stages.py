@@ -1,0 +1,231 @@
+"""The stages that methods of a table share: data, answers, annotations, reward models, SFT."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from text2grad.paper.budgets import BUDGETS, RESUME, Budget
+from text2grad.paper.methods import ANNOTATIONS, REWARD_MODELS, SCALAR
+from text2grad.paper.stages import Command, Stage, Stages, files_hash, flags
+from text2grad.paper.tables_data import TABLES
+from text2grad.schema import UserError
+
+if TYPE_CHECKING:
+    from text2grad.config import PaperRunConfig
+
+SPLITS = ("train", "validation")
+
+
+class SharedStages:
+    """Builds the stages of one table.
+
+    Args:
+        args: all flags.
+        folder: where everything is written, absolute.
+        root: where the project lies.
+
+    Raises:
+        UserError: data or trees are missing.
+    """
+
+    def __init__(self, args: PaperRunConfig, folder: Path, root: Path) -> None:
+        self.args, self.folder, self.root = args, folder, root
+        self.table = TABLES[args.table]
+        self.budget: Budget = BUDGETS[args.budget][args.table]
+        self.annotator = args.annotator or self.budget.annotator
+        trees = ("RM_Data_Anno", "NL_Reward_Model", "NL_Gradient_Policy_Optimization")
+        self.annotation, self.judging, self.policy = (root / t / self.table.tree for t in trees)
+        if not self.policy.is_dir():
+            raise UserError(f"{self.policy}: missing; run paper/run.py of a whole checkout")
+        judge = self.policy / "Evaluation" / "llm_as_a_judge.py"
+        if args.judge_model and not judge.exists():
+            raise UserError(f"--judge_model {args.judge_model}: table {args.table} has no judge")
+        self.data = folder / "data"
+        self.own = folder / "own_answers"
+        self.data_path = str(Path(args.data_path).resolve()) if args.data_path else ""
+        if self.data_path and not Path(self.data_path).exists():
+            raise UserError(f"--data_path {args.data_path}: no such file or folder")
+        named = args.model or self.budget.model
+        embedded = root / "models" / "smollm2-135m-instruct"
+        self.model = _absolute(named) if named else str(embedded)
+        self.judge_model = _absolute(args.model or self.budget.judge_model or self.model)
+        self.is_embedded = not named
+        self.stages = Stages()
+
+    def start_model(self) -> str:
+        """The model that everything starts from."""
+        command = self.python("-m", "text2grad.embedded", "--output_path", self.model)
+        return self.add("model", (command,) if self.is_embedded else ())
+
+    def prompts(self) -> str:
+        """The records, and the prompts of training and evaluation."""
+        prepare = self.fill(self.budget.prepare)
+        if self.data_path:  # the later of two values of a flag counts
+            prepare += flags(data_path=self.data_path)
+        script = self.annotation / "prepare_data.py"
+        command = self.python(script, *prepare, *flags(output_dir=self.data))
+        read = [Path(word) for word in prepare if Path(word).is_absolute()]
+        return self.add("data", (command,), inputs=files_hash(read))
+
+    def own_answers(self) -> str:
+        """Answers of the start model, which the reward model learns to judge too."""
+        needs = (self.start_model(), self.prompts())
+        script = self.policy / "Evaluation" / "infer_val.py"
+        commands = [
+            self.python(
+                script,
+                *flags(model_path=self.model, input_path=self.data / f"{split}.json"),
+                *flags(output_dir=self.own, output_name=f"{split}.json"),
+                *self.budget.own_answers,
+            )
+            for split in SPLITS
+        ]
+        return self.add("own_answers", tuple(commands), needs)
+
+    def annotations(self, name: str) -> str:
+        """Critiques with quotes of the records, and of the start model's answers."""
+        who, asked = self._annotator(), ANNOTATIONS[name]
+        learns = self.budget.learns_from
+        commands, needs = [], [self.prompts()]
+        if learns != "own":
+            shell = self.annotation / f"annotate_{self.table.task}.sh"
+            settings = {"OUTPUT_DIR": str(self.folder / name), **self._data_settings()}
+            settings |= {key.upper(): value for key, value in who.items()}
+            commands.append(self.shell(shell, settings, *asked))
+        if learns != "records":
+            needs.append(self.own_answers())
+            script = self.annotation / "dual_feedback_annotation_RM.py"
+            for split in SPLITS:
+                files = flags(
+                    data_path=self.own / f"{split}.json",
+                    output_path=self.folder / name / f"{split}_own_annotated.json",
+                )
+                commands.append(
+                    self.python(script, *files, *flags(**who), *asked, *self.budget.annotate)
+                )
+        return self.add(name, tuple(commands), tuple(needs))
+
+    def reward_model(self, name: str) -> str:
+        """A reward model, merged and measured."""
+        kind, budget = REWARD_MODELS[name], self.budget
+        annotation = self.annotations(kind.annotation)
+        judged = self.folder / annotation
+        folder, test = self.reward_folder(name), self.judging / "Evaluation"
+        own = [str(judged / f"{split}_own_annotated.json") for split in SPLITS]
+        files = [str(judged / f"{split}_annotated.json") for split in SPLITS]
+        more: tuple[str, ...] = ()
+        if budget.learns_from == "own":
+            files = own
+        elif budget.learns_from == "both":
+            more = flags(more_data_path=own[0], more_valid_data_path=own[1])
+        train = self.shell(
+            self.judging / f"deepspeed_train_{self.table.task}.sh",
+            {"MODEL": self.judge_model, "DATA": files[0], "VALID": files[1]}
+            | {"OUTPUT": str(folder / "train"), **budget.reward_env},
+            *flags(data_dir=folder / "data", target_format=kind.target_format),
+            *budget.reward,
+            *budget.reward_by_format.get(kind.target_format, ()),
+            *more,
+            *RESUME,
+        )
+        merged, judgements = folder / "train" / "final_merge", folder / "inference.json"
+        adapter = flags(lora_model=folder / "train" / "final")
+        room = budget.judge_by_format.get(kind.target_format, ())
+        shown = flags(data_path=folder / "data" / f"{self.table.task}_test.json")
+        out = flags(output_path=judgements)
+        train_file = folder / "data" / f"{self.table.task}_train.json"
+        measured = flags(input_file=judgements, train_file=train_file, tokenizer=merged)
+        commands = (
+            train,
+            self.python(test / "1_merge_lora.py", *adapter, *budget.merge),
+            self.python(
+                test / "2_infer.py", *flags(model_path=merged), *shown, *out, *room, *budget.judge
+            ),
+            self.python(
+                test / "3_metrics.py", *measured, *flags(output_file=folder / "metrics.json")
+            ),
+        )
+        facts = self.facts() | {"reward_model": name, "model": self.judge_model}
+        return self.add(
+            f"reward_model-{name}", commands, (self.start_model(), annotation), facts=facts
+        )
+
+    def scalar_reward(self) -> str:
+        """A reward model with one score for a response."""
+        name = "scalar_reward_model"
+        command = self.python(
+            self.root / "paper" / "train_scalar_reward.py",
+            *flags(task=self.table.task, base_model_name=self.judge_model),
+            *flags(data_path=self.data / "train.json", output_dir=self.folder / name / "train"),
+            *self.budget.scalar,
+        )
+        return self.add(name, (command,), (self.start_model(), self.prompts()))
+
+    def sft(self, seed: int) -> str:
+        """The start model after SFT."""
+        folder = self.folder / f"sft-{seed}" / "train"
+        command = self.python(
+            self.policy / "train_sft.py",
+            *flags(base_model_name=self.model, data_path=self.data / "train.json"),
+            *flags(output_dir=folder, seed=seed),
+            *self.budget.sft,
+        )
+        commands = (command, self.merge(folder))
+        return self.add(f"sft-{seed}", commands, (self.start_model(), self.prompts()))
+
+    def reward_folder(self, name: str) -> Path:
+        """Where a reward model lies."""
+        own = "scalar_reward_model" if name == SCALAR else f"reward_model-{name}"
+        return self.folder / own
+
+    def merge(self, folder: Path) -> Command:
+        """A policy's adapter merged into the model it was trained on."""
+        script = self.policy / "Evaluation" / "merge_lora.py"
+        return self.python(script, *flags(lora_model=folder / "final"), *self.budget.merge)
+
+    def facts(self) -> dict[str, object]:
+        """What every folder says of the settings it was made with."""
+        args = self.args
+        named = {"table": args.table, "budget": args.budget, "start": args.start}
+        return {**named, "annotator": self._annotator(), "data_path": self.data_path}
+
+    # -- small parts
+
+    def add(self, name: str, commands: tuple[Command, ...], needs: tuple = (), **more: Any) -> str:
+        """Add a stage unless it is there; returns its name."""
+        if name not in self.stages:
+            self.stages.add(Stage(name, commands, needs, **more))
+        return name
+
+    def python(self, *words: str | Path) -> Command:
+        """A script or a module, run by this interpreter."""
+        return Command((sys.executable, *map(str, words)))
+
+    def shell(self, path: Path, settings: Mapping[str, str], *words: str) -> Command:
+        """A shell, with the settings it reads from its variables and further flags."""
+        return Command(("bash", str(path), *words), {"PYTHON": sys.executable, **settings})
+
+    def fill(self, words: Sequence[str]) -> tuple[str, ...]:
+        """The words with {root}, {tree} and {model} in them filled in."""
+        known = {"root": self.root, "tree": self.table.tree, "model": self.model}
+        return tuple(word.format(**known) for word in words)
+
+    def _annotator(self) -> dict[str, str]:
+        if self.annotator != "openai":
+            return {"annotator": self.annotator}
+        asked = {"annotator_model": self.args.annotator_model, "base_url": self.args.base_url}
+        return {"annotator": "openai", **asked}
+
+    def _data_settings(self) -> dict[str, str]:
+        """The variables by which an annotation's shell finds the records."""
+        values = self.fill(list(self.budget.data.values()))
+        settings = dict(zip(self.budget.data, values, strict=True))
+        return settings | ({"DATA_PATH": self.data_path} if self.data_path else {})
+
+
+def _absolute(name: str) -> str:
+    """A folder's whole path; a hub id as it is."""
+    return str(Path(name).resolve()) if Path(name).is_dir() else name
