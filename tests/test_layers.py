@@ -22,7 +22,8 @@ LEVELS = {
         sandboxed.values sandboxed.recorder sandboxed.guard sandboxed.cases
         sandboxed.pytest_cases sandboxed.harness evalplus_inside outcomes harness_report
         unit_tests ppo_math ppo_state dispatch ledger download timing micro_batches
-        whole_folder student""",
+        whole_folder student testbed
+        testbed.language""",
     "flags and text": """
         config config.annotation config.backends config.checks config.deepspeed config.evaluation
         config.launch
@@ -30,7 +31,7 @@ LEVELS = {
         tasks.kodcode tasks.slf5k tasks.spec tasks.ultrafeedback locate word_scores replies
         parsing alignment places critique_grammar grammar word_grammar token_table targets
         target_formats records responses prompts chat turns text_metrics
-        config.baselines config.paper
+        config.baselines config.paper config.testbed
         config.benchmarks question_sets evalplus_problems evalplus_samples""",
     "faults of code": """
         localisation localisation.edits localisation.kinds localisation.loop_rules
@@ -41,11 +42,12 @@ LEVELS = {
         agreement alignment_health baselines consensus pass_at_k quality reward_report
         reward_quality progress summary_quality verdicts report_entries report_data report_pairs
         report_page report_view trends report_compare report before_after gate
-        ratings""",
+        ratings testbed.comparison testbed.critics testbed.plan testbed.table""",
     "models": """
         prefix_cache
         attention precision pretrained models quantisation devices run_folder rollout vllm_engine
-        decoding checkpoint policy training_weights samplers stopping""",
+        decoding checkpoint policy training_weights samplers stopping
+        testbed.start_model""",
     "judges": """
         chat_errors chat_request resumable chat_client batch_client annotators annotators.answer
         annotators.answer_evidence annotators.answer_form annotators.answer_key
@@ -70,7 +72,7 @@ LEVELS = {
         reflect grpo dpo scalar_reward""",
     "the paper's tables": """
         paper paper.methods paper.tables_data paper.budgets paper.stages paper.shared_stages
-        paper.plan paper.runner paper.results paper.render""",
+        paper.plan paper.runner paper.results paper.render testbed.runs testbed.study""",
 }
 LEVEL_OF = {name: number for number, names in enumerate(LEVELS.values()) for name in names.split()}
 HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "deepspeed")
@@ -100,6 +102,7 @@ MAY_BE_HEAVY = {
     *("annotators.reward_model", "annotators.reward_vllm", "annotators.scalar_model"),
     *("run_checkpoints", "chat_answers", "trl_policy", "pairs"),
     *("reward_model", "sft", "generate", "trainer", "reflect", "grpo", "dpo", "scalar_reward"),
+    *("testbed.start_model", "testbed.runs", "testbed.study"),
 }
 MAX_FILE_LINES = 320
 MAX_FUNCTION_LINES = 60

@@ -26,6 +26,7 @@ from text2grad.config.reward_model import (
     RewardTrainConfig,
 )
 from text2grad.config.server import ServerConfig
+from text2grad.config.testbed import TestbedConfig
 from text2grad.config.testing import TestCaseConfig
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "ScalarRewardConfig",
     "ServerConfig",
     "TestCaseConfig",
+    "TestbedConfig",
     "launch",
     "parse",
 ]
