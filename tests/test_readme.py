@@ -145,7 +145,7 @@ def test_commands_of_the_table_name_files_and_flags_that_exist():
 
 def test_flags_in_prose_are_flags():
     known = {"all", "fast", "help", "check", "reward_baseline", "batched_gen", "reward_mode"}
-    known |= {"strategy", "answer_max_length"}
+    known |= {"strategy", "answer_max_length", "signal"}  # the last is Slurm's
     for args_type in (*map(load_args, [*SCRIPTS, *PAPER]), *MODULES.values()):
         known |= flag_names(args_type)
     for text in re.findall(r"`([^`\n]*--[^`\n]*)`", PROSE):

@@ -208,11 +208,11 @@ def test_a_full_disk_leaves_the_old_checkpoint(make, limit_files):
     ):  # each time another file is the first that does not fit
         limit_files(size - 1)
         with pytest.raises(UserError, match=r"--output_dir .*epoch_0_step_1: cannot be written"):
-            made.save()
+            made.checkpoints.save(made.step_number)
         limit_files()
         assert contents(checkpoint) == before
         assert not [path for path in made.output_dir.iterdir() if path.name.startswith(".")]
-    made.save()
+    made.checkpoints.save(made.step_number)
 
 
 def test_checkpoints_are_pruned_and_the_last_step_is_saved(make):

@@ -277,12 +277,6 @@ class Text2GradTrainer:
         row = {"valid_parse_rate": n_means / total, "valid_response_tokens": n_tokens / total}
         return row | ({"valid_score": score / n_means} if n_means else {})
 
-    # -- state
-
-    def save(self, valid_score: float | None = None) -> None:
-        """Write a checkpoint; `valid_score` is that of this step's validation."""
-        self.checkpoints.save(self.step_number, valid_score)
-
     # -- small parts
 
     def _sampling(self, temperature: float | None = None) -> Sampling:

@@ -265,16 +265,15 @@ class PolicyConfig(RolloutBackendConfig, FaultSearchConfig):
         at_least(self, 1, "batch_size", "mini_batch_size", "gradient_accumulation_steps")
         at_least(self, 1, "ppo_epochs", "train_epochs", "steps", "save_freq", "output_max_length")
         at_least(self, 1, "reward_batch_size", "logp_chunk_tokens", "num_beams", "eval_samples")
-        at_least(self, 0, "init_kl_coef", "vf_coef", "eval_steps", "detach_value_steps")
-        at_least(self, 0, "max_tokens_per_microbatch")
-        at_least(self, 1, "max_bad_steps", "lora_r")
-        at_least(self, 0, "save_total_limit", "lora_last_layers", "weight_decay", "warmup_steps")
-        above(self, 0, "max_grad_norm", "ddp_timeout")
+        at_least(self, 1, "max_bad_steps", "lora_r", "ddp_timeout")
+        at_least(self, 0, "weight_decay", "warmup_steps")
+        at_least(self, 0, "init_kl_coef", "vf_coef", "max_tokens_per_microbatch", "eval_steps")
+        at_least(self, 0, "detach_value_steps", "save_total_limit", "lora_last_layers")
         fraction(self, "gamma", "lam", "max_unparseable_share", "max_unmatched_rate")
-        fraction(self, "min_coverage", "max_coverage", "max_sign_share")
-        fraction(self, "max_rejected_share", "max_removed_mass", "min_length_growth")
+        fraction(self, "min_coverage", "max_coverage", "max_sign_share", "min_length_growth")
+        fraction(self, "max_rejected_share", "max_removed_mass")
         at_least(self, 4, "watch_steps")
-        above(self, 0, "max_reward_swing", "max_length_growth", "max_kl_ratio")
+        above(self, 0, "max_reward_swing", "max_length_growth", "max_kl_ratio", "max_grad_norm")
         if self.require_rm_gate and not self.reward_model_metrics:
             raise UserError("--require_rm_gate true: needs --reward_model_metrics")
         if self.load_in_4bit and self.base_model_adapter_model:
@@ -283,8 +282,7 @@ class PolicyConfig(RolloutBackendConfig, FaultSearchConfig):
                 "into the packed weights of --load_in_4bit true; merge it first (merge_lora.py) "
                 "and name the merged model by --base_model_name"
             )
-        update = self.mini_batch_size * self.gradient_accumulation_steps
-        if self.batch_size % update:
+        if self.batch_size % (self.mini_batch_size * self.gradient_accumulation_steps):
             raise UserError(
                 f"--batch_size {self.batch_size} is not a multiple of --mini_batch_size "
                 f"{self.mini_batch_size} times --gradient_accumulation_steps "
