@@ -108,8 +108,9 @@ class TargetTrainer(ResumableTrainer):
         loss = nn.functional.cross_entropy(
             predicted, labels[:, 1 - kept :].flatten(), ignore_index=IGNORED, reduction="sum"
         )
-        if num_items_in_batch is None:
-            loss = loss / (labels[:, 1:] != IGNORED).sum().clamp(min=1)
+        if num_items_in_batch is None:  # in validation, whose losses are averaged over processes
+            tokens = (labels[:, 1:] != IGNORED).sum().float()
+            loss = loss / self.accelerator.reduce(tokens, "mean").clamp(min=1)
         else:
             loss = loss / num_items_in_batch
             if self.args.average_tokens_across_devices:
