@@ -33,7 +33,7 @@ RUNS = {
     # of the only validation prompt one process has nothing
     "unreadable": {"steps": 1, "unreadable": True, "eval_steps": 1, "eval_samples": 1},
     # one process needs fewer passes than the other
-    "budget": {"steps": 2, "max_tokens_per_microbatch": 220, "gradient_checkpointing": True},
+    "budget": {"steps": 2, "max_tokens_per_microbatch": 200, "gradient_checkpointing": True},
     "validated": {"steps": 1, "eval_steps": 1, "eval_samples": 5},
 }
 
