@@ -21,7 +21,7 @@ LEVELS = {
         sandbox_tiers sandbox sandbox_pool sandboxed sandboxed.slices sandboxed.rewrite
         sandboxed.values sandboxed.recorder sandboxed.guard sandboxed.cases
         sandboxed.pytest_cases sandboxed.harness evalplus_inside outcomes harness_report
-        unit_tests ppo_math ppo_state dispatch ledger download""",
+        unit_tests ppo_math ppo_state dispatch ledger download student testbed testbed.language""",
     "flags and text": """
         config config.annotation config.backends config.checks config.deepspeed config.evaluation
         config.launch
@@ -29,7 +29,7 @@ LEVELS = {
         tasks.kodcode tasks.slf5k tasks.spec tasks.ultrafeedback locate word_scores replies
         parsing alignment places critique_grammar grammar word_grammar token_table targets
         target_formats records responses prompts chat turns text_metrics
-        config.benchmarks question_sets evalplus_problems evalplus_samples""",
+        config.benchmarks config.testbed question_sets evalplus_problems evalplus_samples""",
     "faults of code": """
         localisation localisation.edits localisation.kinds localisation.loop_rules
         localisation.meanings localisation.observations localisation.ranking localisation.search
@@ -39,10 +39,10 @@ LEVELS = {
         agreement alignment_health baselines consensus pass_at_k quality reward_report
         reward_quality progress summary_quality verdicts report_entries report_data report_pairs
         report_page report_view trends report_compare report before_after gate
-        ratings""",
+        ratings testbed.comparison testbed.critics testbed.plan testbed.table""",
     "models": """
         attention pretrained models devices run_folder rollout vllm_engine decoding checkpoint
-        policy training_weights samplers""",
+        policy training_weights samplers testbed.start_model""",
     "judges": """
         chat_errors chat_request resumable chat_client batch_client annotators annotators.answer
         annotators.answer_evidence annotators.answer_form annotators.answer_key
@@ -63,7 +63,7 @@ LEVELS = {
     "stages": """
         candidates prepare test_cases annotate align embedded environment reward_model sft generate
         metrics judge trainer
-        mt_bench arc_challenge alpaca_eval""",
+        mt_bench arc_challenge alpaca_eval testbed.runs testbed.study""",
 }
 LEVEL_OF = {name: number for number, names in enumerate(LEVELS.values()) for name in names.split()}
 HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "deepspeed")
@@ -88,6 +88,7 @@ MAY_BE_HEAVY = {
     *("annotators.reward_model", "annotators.reward_vllm"),
     *("run_checkpoints", "chat_answers"),
     *("reward_model", "sft", "generate", "trainer"),
+    *("testbed.start_model", "testbed.runs", "testbed.study"),
 }
 MAX_FILE_LINES = 320
 MAX_FUNCTION_LINES = 60

@@ -27,6 +27,12 @@ def test_scalar_credit_pays_the_sum_on_the_last_sampled_token():
     close(assign_credit(scores, mask, "dense"), kept)
 
 
+def test_spread_credit_pays_every_sampled_token_the_same():
+    scores = torch.tensor([[1.0, 0.0, -1.0, 1.0], [1.0, 1.0, NAN, INF], [NAN, 1.0, 1.0, 1.0]])
+    mask = rows(4, 2, 0, width=4)
+    close(assign_credit(scores, mask, "spread"), [[0.25] * 4, [1.0, 1.0, 0, 0], [0, 0, 0, 0]])
+
+
 responses = st.lists(
     st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=0, max_size=9), min_size=1, max_size=4
 )
@@ -43,7 +49,7 @@ def padded(responses, padding=NAN):
 @settings(max_examples=60, deadline=None)
 def test_credit_conserves_the_score_of_every_response(responses):
     scores, mask = padded(responses)
-    for kind in ("span", "scalar", "dense"):
+    for kind in ("span", "scalar", "spread", "dense"):
         got = assign_credit(scores, mask, kind)
         close(got.sum(1), [sum(line) for line in responses])
         assert not got[~mask].any()

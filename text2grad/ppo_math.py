@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-CreditKind = Literal["span", "scalar", "dense"]
+CreditKind = Literal["span", "scalar", "spread", "dense"]
 KLKind = Literal["kl", "k1", "k2", "k3", "abs", "mse"]
 
 MAX_LOG_RATIO = 20.0  # e^20 is far past every clip range, and its square still fits fp32
@@ -87,18 +87,21 @@ def assign_credit(scores: Tensor, mask: Tensor, kind: CreditKind) -> Tensor:
     """Decide which token is paid for the scores of a response; their sum never changes.
 
     "span" and "dense" pay each token its own score (they differ in who gave it); "scalar" pays the
-    sum on the last sampled token, as plain PPO does.
+    sum on the last sampled token, as plain PPO does, and "spread" an equal share of it on each.
 
     Raises:
         ValueError: `kind` is none of these.
 
-    Example: scores 1, 0, -1, 1 -> span 1, 0, -1, 1; scalar 0, 0, 0, 1
+    Example: scores 1, 0, -1, 1 -> span 1, 0, -1, 1; scalar 0, 0, 0, 1; spread four times 0.25
     """
     scores = _blank(scores, mask)
     if kind in ("span", "dense"):
         return scores
+    if kind == "spread":
+        shares = scores.sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+        return _blank(shares.expand_as(scores), mask)
     if kind != "scalar":
-        raise ValueError(f'credit kind "{kind}" is not one of span, scalar, dense')
+        raise ValueError(f'credit kind "{kind}" is not one of span, scalar, spread, dense')
     places = torch.arange(1, mask.shape[1] + 1, device=mask.device) * mask
     is_last = places == places.amax(dim=1, keepdim=True)  # all of a masked row, which sums to 0
     return torch.where(is_last, scores.sum(dim=1, keepdim=True), 0.0)

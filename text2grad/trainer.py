@@ -60,12 +60,14 @@ class Text2GradTrainer:
 
     Args:
         args: all flags.
+        critic: who judges in place of whom the flags name, with `annotate(records)` and `facts()`
+            for the run's record.
 
     Raises:
         UserError: models, data, folders or flags that cannot work, before any training.
     """
 
-    def __init__(self, args: PolicyConfig) -> None:
+    def __init__(self, args: PolicyConfig, critic: Any = None) -> None:
         self.args, self.task = args, get_task(args.task)
         if args.unmarked_score is not None:
             self.task = replace(self.task, unmarked_score=args.unmarked_score)
@@ -79,7 +81,7 @@ class Text2GradTrainer:
             valid = read_prompts(args.valid_data_file_path, args, "--valid_data_file_path")
             self.valid_prompts = valid[: args.eval_samples]
         self.accelerator = start_accelerator(args)
-        self.facts: dict[str, Any] = critic_facts(args)
+        self.facts: dict[str, Any] = critic.facts() if critic else critic_facts(args)
         self.facts["gate"] = pass_gate(args, self.facts, self.accelerator.is_main_process)
         name, flag = args.base_model_name, "--base_model_name"
         self.tokenizer = load_tokenizer(name, flag, args.chat_template)
@@ -92,7 +94,7 @@ class Text2GradTrainer:
         self.updater = Updater(args, self.weights)
         self.token_bytes = TokenBytes(self.tokenizer)
         self.sampler = build_sampler(args, self.policy.lm, self.weights)
-        self.critic = build_critic(args, self.task)
+        self.critic = critic or build_critic(args, self.task)
         kl = AdaptiveKL(args.init_kl_coef, args.kl_target, args.kl_horizon)
         self.kl = kl if args.adap_kl_ctrl else FixedKL(args.init_kl_coef)
         self.return_scale = ReturnScale()

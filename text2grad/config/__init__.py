@@ -19,6 +19,7 @@ from text2grad.config.reward_model import (
     RewardTrainConfig,
 )
 from text2grad.config.server import ServerConfig
+from text2grad.config.testbed import TestbedConfig
 from text2grad.config.testing import TestCaseConfig
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "SFTConfig",
     "ServerConfig",
     "TestCaseConfig",
+    "TestbedConfig",
     "launch",
     "parse",
 ]

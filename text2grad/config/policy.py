@@ -165,8 +165,9 @@ class PolicyConfig(RolloutBackendConfig, FaultSearchConfig):
     max_kl_ratio: float = 2.0
     """KL against --kl_target"""
     # credit
-    credit_assignment: Literal["span", "scalar"] = "span"
-    """span: Text2Grad; scalar: the same scores as one reward on the last token"""
+    credit_assignment: Literal["span", "scalar", "spread"] = "span"
+    """span: Text2Grad; scalar: the same scores as one reward on the last token; spread: their sum
+    shared evenly among the tokens"""
     unmarked_score: float | None = None
     """score of a token that no quote marks, where the task judges it; None for the task's own"""
     length_weight: bool = False

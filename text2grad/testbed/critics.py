@@ -1,0 +1,153 @@
+"""Synthetic annotators: critiques from the known worth of phrases, exact, dense or with errors."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from text2grad.schema import Feedback, Record, Span
+from text2grad.testbed.language import find_phrases, other_prompt, word_places, written_response
+
+Marks = Literal["phrases", "everything"]
+NoiseKind = Literal["flip", "drop", "shift", "replace", "irrelevant"]
+NOISE_KINDS: tuple[NoiseKind, ...] = get_args(NoiseKind)
+OTHER_LABEL = {"good": "poor", "poor": "good"}
+MOST_SHIFTED_WORDS = 3
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Errors in critiques.
+
+    Attributes:
+        kind: "flip" calls good what is poor and the reverse; "drop" leaves a span out; "shift"
+            quotes 1 to 3 words too far to the left or the right; "replace" quotes another place of
+            the response, of as many words; "irrelevant" is the critique of another response to
+            another prompt.
+        rate: share of the spans, of the critiques for "irrelevant".
+    """
+
+    kind: NoiseKind
+    rate: float
+
+    @property
+    def name(self) -> str:
+        """As folders and tables call it."""
+        return f"{self.kind}-{self.rate:g}"
+
+
+class SyntheticAnnotator:
+    """Critiques as a reward model would hand them over: quotes whose place is still to be found.
+
+    The same response to the same prompt gets the same critique, errors included, whoever asks and
+    how often: methods that are compared on one seed are told the same.
+
+    Args:
+        marks: "phrases" quotes good and poor phrases; "everything" labels every word, and gives
+            those that decide nothing the label of the whole response.
+        noise: errors in the critiques, None for exact ones.
+        seed: of the errors.
+    """
+
+    def __init__(self, marks: Marks = "phrases", noise: Noise | None = None, seed: int = 0) -> None:
+        self.marks, self.noise, self.seed = marks, noise, seed
+
+    def annotate(self, records: Sequence[Record]) -> list[Feedback]:
+        """One critique per record, in order."""
+        return [Feedback(*self._critique(record)) for record in records]
+
+    def facts(self) -> dict[str, Any]:
+        """What the run's record says of the critic."""
+        noise = self.noise.name if self.noise else "none"
+        return {"reward_model": f"synthetic, marks {self.marks}, noise {noise}"}
+
+    def _critique(self, record: Record) -> tuple[str, tuple[Span, ...]]:
+        spans = self._spans(record.prompt, record.response)
+        if self.noise:
+            spans = self._disturb(record, spans, self.noise)
+        good = sum(span.label == "good" for span in spans)
+        critique = f"{good} good and {len(spans) - good} poor phrases."
+        if self.marks == "everything":
+            return critique, tuple(spans)  # word by word, so that places are known
+        return critique, tuple(Span(span.text, span.label) for span in spans)
+
+    def _spans(self, prompt: str, response: str) -> list[Span]:
+        if self.marks == "everything":
+            return dense_spans(prompt, response)
+        return exact_spans(prompt, response)
+
+    def _disturb(self, record: Record, spans: list[Span], noise: Noise) -> list[Span]:
+        draw = random.Random(f"{self.seed}-{noise.kind}-{record.id}-{record.response}")
+        if noise.kind != "irrelevant":
+            return disturb_spans(spans, record.response, noise, draw)
+        if draw.random() >= noise.rate:
+            return spans
+        other = other_prompt(record.prompt, draw)
+        size = max(1, len(find_phrases(record.prompt, record.response)))
+        return self._spans(other, written_response(other, draw, size))
+
+
+def exact_spans(prompt: str, response: str) -> list[Span]:
+    """Every good phrase at its first copy, and every copy of a poor one, with its place."""
+    found = find_phrases(prompt, response)
+    return [Span(p.text, p.worth, p.start, p.end) for p in found if p.worth != "neutral"]
+
+
+def dense_spans(prompt: str, response: str) -> list[Span]:
+    """A label for every word.
+
+    Words outside good and poor phrases say nothing about themselves, and whoever has to label them
+    all the same goes by the impression of the whole: good where good phrases outnumber poor ones,
+    else poor.
+    """
+    decided = exact_spans(prompt, response)
+    labels = [span.label for span in decided]
+    whole = "good" if labels.count("good") > labels.count("poor") else "poor"
+    borders = [0, *(place for span in decided for place in (span.start, span.end)), len(response)]
+    gaps = zip(borders[::2], borders[1::2], strict=True)
+    rest = [Span(response[a:b], whole, a, b) for a, b in gaps if response[a:b].strip()]
+    return sorted([*decided, *rest], key=lambda span: span.start)
+
+
+def disturb_spans(
+    spans: Sequence[Span], response: str, noise: Noise, draw: random.Random
+) -> list[Span]:
+    """Each span with an error of that kind, with the probability of the rate.
+
+    Args:
+        spans: with their places.
+        response: what they are in.
+        noise: of a kind other than "irrelevant".
+        draw: decides; every span takes the same number of draws, so that at a higher rate the
+            spans that were wrong at a lower one are wrong too.
+    """
+    out = []
+    for span in spans:
+        is_hit, where = draw.random() < noise.rate, draw.random()
+        if not is_hit:
+            out.append(span)
+        elif noise.kind == "flip":
+            out.append(Span(span.text, OTHER_LABEL[span.label], span.start, span.end))
+        elif noise.kind != "drop":
+            out.append(_move(span, response, noise.kind, where))
+    return out
+
+
+def _move(span: Span, response: str, kind: NoiseKind, where: float) -> Span:
+    """The span at another place, as many words long; `where` in [0, 1) chooses among the places."""
+    words = word_places(response)
+    own = next(place for place, (start, _) in enumerate(words) if start >= span.start)
+    size = sum(span.start <= start < span.end for start, _ in words)
+    reach = MOST_SHIFTED_WORDS if kind == "shift" else len(words)
+    places = [
+        place
+        for place in range(max(0, own - reach), min(len(words) - size, own + reach) + 1)
+        if place != own
+    ]
+    if not places:
+        return span  # the response is no longer than the quote
+    place = places[int(where * len(places))]
+    start, end = words[place][0], words[place + size - 1][1]
+    return Span(response[start:end], span.label, start, end)
