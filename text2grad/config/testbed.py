@@ -57,8 +57,8 @@ class TestbedConfig:
     """measurements whose mean is a point of a curve"""
     most_phrases: int = 8
     """phrases for which a response has room"""
-    start_steps: int = 150
-    """supervised updates before PPO, which teach the form of the language"""
+    start_steps: int = 400
+    """supervised updates of the start model, which teach the form of the language"""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "seeds", "tuning_seeds", "steps", "batch_size", "mini_batch_size")

@@ -28,7 +28,7 @@ PHRASES = tuple(f"{adjective} {noun}" for adjective, noun in product(ADJECTIVES,
 PAIRS = tuple(product(SUBJECTS, READERS))
 HELD_OUT_PAIRS = tuple(zip(SUBJECTS, READERS, strict=True))
 """each subject and each reader once; never trained on"""
-GOOD_WEIGHT = 2.0
+GOOD_WEIGHT = 3.0
 """how much likelier a good phrase is in the texts that the start model learns from"""
 
 Worth = Literal["good", "poor", "neutral"]

@@ -49,7 +49,7 @@ class Run:
     Attributes:
         method: a name of `METHODS`.
         learning_rate: of the policy.
-        seed: of start model, prompts, sampling and noise; runs with the same one are pairs.
+        seed: of adapter, order of prompts, sampling and noise; runs with the same one are pairs.
         noise: errors in its critiques, None for exact ones.
     """
 

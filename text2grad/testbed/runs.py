@@ -22,6 +22,7 @@ from text2grad.trainer import Text2GradTrainer
 if TYPE_CHECKING:
     from text2grad.config import TestbedConfig
 
+START = "start_model"
 PROMPT_TOKENS = 32
 TOKENS_PER_PHRASE = 3
 """two words and a comma; after the last phrase the end"""
@@ -68,7 +69,7 @@ def policy_flags(run: Run, args: TestbedConfig, root: Path) -> PolicyConfig:
     """The trainer's flags; runs differ in credit, learning rate and seed, and in nothing else."""
     return PolicyConfig(
         task="ultrafeedback",
-        base_model_name=str(root / "start" / f"seed-{run.seed}"),
+        base_model_name=str(root / START),
         data_file_path=str(root / "data" / "train.json"),
         valid_data_file_path=str(root / "data" / "validation.json"),
         output_dir=str(run.folder(root)),
@@ -112,8 +113,7 @@ def make_run(run: Run, args: TestbedConfig, root: Path) -> list[dict[str, Any]] 
         contextlib.redirect_stdout(log),
         contextlib.redirect_stderr(log),
     ):
-        start = root / "start" / f"seed-{run.seed}"
-        write_start_model(start, run.seed, args.start_steps, args.most_phrases)
+        write_start_model(root / START, args.start_steps, args.most_phrases)
         critic = SyntheticAnnotator(METHODS[run.method].marks, run.noise, run.seed)
         trainer = MeasuredTrainer(policy_flags(run, args, root), critic)
         first = {"step": 0, **trainer.validate()}

@@ -24,6 +24,7 @@ TEMPLATE = (
     + END
     + "{% endif %}{% endfor %}{% if add_generation_prompt %}:{% endif %}"
 )
+SEED = 0
 PEAK_RATE = 3e-3
 WRITTEN_AT_ONCE = 64
 NO_TARGET = -100
@@ -48,12 +49,11 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def write_start_model(folder: Path, seed: int, steps: int, most_phrases: int) -> None:
+def write_start_model(folder: Path, steps: int, most_phrases: int) -> None:
     """Train a start model and write it with its tokenizer; a folder that is there stays.
 
     Args:
         folder: to write.
-        seed: of weights and texts.
         steps: updates, each on new texts.
         most_phrases: phrases of the longest text.
     """
@@ -61,7 +61,7 @@ def write_start_model(folder: Path, seed: int, steps: int, most_phrases: int) ->
         return
     tokenizer = build_tokenizer()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(SEED)
         model = LlamaForCausalLM(
             LlamaConfig(
                 vocab_size=len(tokenizer),
@@ -75,7 +75,7 @@ def write_start_model(folder: Path, seed: int, steps: int, most_phrases: int) ->
                 pad_token_id=tokenizer.pad_token_id,
             )
         )
-    _learn_form(model, tokenizer, random.Random(f"written-{seed}"), steps, most_phrases)
+    _learn_form(model, tokenizer, random.Random(SEED), steps, most_phrases)
     with replace_folder(folder) as made:
         model.save_pretrained(made)
         tokenizer.save_pretrained(made)
