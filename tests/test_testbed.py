@@ -32,22 +32,17 @@ from text2grad.testbed.start_model import END, build_tokenizer
 from text2grad.testbed.study import Testbed, run_testbed
 
 TASK = get_task("ultrafeedback")
-PROMPT = language.prompt_text("anna", "trade", "doctors")
 TOKENIZER = build_tokenizer()
 PIECES = TokenBytes(TOKENIZER)
 
 
-def phrases_of(worth, prompt=PROMPT):
-    return [p for p in language.PHRASES if language.worth_of(p, prompt) == worth]
+def phrases_of(worth):
+    return [phrase for phrase, its_worth in language.WORTHS.items() if its_worth == worth]
 
 
-def written(count, seed=0):
-    draw = random.Random(seed)
-    prompts = [draw.choice(language.prompts(False)) for _ in range(count)]
-    return [
-        Record(f"p{n}", prompt, language.written_response(prompt, draw, 8))
-        for n, prompt in enumerate(prompts)
-    ]
+def written(count):
+    draw = random.Random(0)
+    return [Record(f"p{n}", "x", language.written_response(draw, 8)) for n in range(count)]
 
 
 def token_scores(record, **critic):
@@ -62,39 +57,35 @@ def token_scores(record, **critic):
 # -- the language
 
 
-@pytest.mark.parametrize("pair", language.PAIRS)
-def test_every_pair_has_as_many_good_and_poor_phrases(pair):
-    # 48 phrases, 12 a subject, 12 disliked by a reader, 3 of them about the subject
-    prompt = language.prompt_text("anna", *pair)
-    counts = [len(phrases_of(worth, prompt)) for worth in ("good", "poor", "neutral")]
-    assert counts == [9, 12, 27]
+def test_no_word_alone_tells_good_from_poor():
+    counts = [len(phrases_of(worth)) for worth in ("good", "poor", "neutral")]
+    assert counts == [12, 12, 24]
+    for word in (*language.ADJECTIVES, *language.NOUNS):
+        worths = {worth for phrase, worth in language.WORTHS.items() if word in phrase}
+        assert len(worths) > 1, word
 
 
-def test_held_out_pairs_are_never_trained_on():
+def test_prompts_to_measure_by_are_never_trained_on():
     known, held_out = language.prompts(False), language.prompts(True)
-    assert len(known) == 24 * 12
-    assert len(held_out) == 24 * 4
-    pairs = [{language.prompt_meaning(p) for p in side} for side in (known, held_out)]
-    assert not pairs[0] & pairs[1]
-    for place in (0, 1):  # but each subject and each reader is
-        assert {p[place] for p in pairs[0]} == {p[place] for p in pairs[1]}
+    assert (len(known), len(held_out)) == (24 * 12, 24 * 4)
+    assert not set(known) & set(held_out)
 
 
 def test_quality_counts_a_good_phrase_once_and_a_poor_one_each_time():
     (good, other), poor = phrases_of("good")[:2], phrases_of("poor")[0]
     neutral = phrases_of("neutral")[0]
     text = language.join_phrases([good, poor, neutral, good, poor, other])
-    found = language.quality(PROMPT, text)
+    found = language.quality(text)
     assert (found.good, found.poor, found.net) == (2, 2, 0)
-    assert [p.worth for p in language.find_phrases(PROMPT, text)] == [
+    assert [p.worth for p in language.find_phrases(text)] == [
         *("good", "poor", "neutral", "neutral", "poor", "good")
     ]
 
 
 def test_phrases_have_their_place_and_other_words_are_none():
-    (found,) = language.find_phrases(PROMPT, " calm river, river old  house calm\nhouse")
+    (found,) = language.find_phrases(" calm river, river old  house calm\nhouse")
     assert (found.text, found.start, found.end) == ("calm river", 1, 11)
-    assert language.find_phrases(PROMPT, "") == []
+    assert language.find_phrases("") == []
 
 
 # -- critics
@@ -103,7 +94,7 @@ def test_phrases_have_their_place_and_other_words_are_none():
 def test_an_exact_critique_pays_two_tokens_for_every_phrase():
     for record in written(50):
         judged, _ = token_scores(record)
-        assert sum(judged.scores) == 2 * language.quality(record.prompt, record.response).net
+        assert sum(judged.scores) == 2 * language.quality(record.response).net
         assert all(span.match == "exact" for span in judged.spans)
 
 
@@ -112,7 +103,7 @@ def test_a_dense_critique_scores_every_word():
         (exact, pieces), (dense, _) = token_scores(record), token_scores(record, marks="everything")
         decided = [one.scores for one in (exact, dense)]
         assert all(b == a for a, b in zip(*decided, strict=True) if a)
-        found = language.quality(record.prompt, record.response)
+        found = language.quality(record.response)
         whole = 1 if found.good > found.poor else -1
         rest = [b for a, b, p in zip(*decided, pieces, strict=True) if not a and p]
         assert rest == [whole] * len(rest)
@@ -122,7 +113,7 @@ def hits(records, noise):
     """Spans of the records as they are and disturbed, one list each."""
     pairs = []
     for record in records:
-        spans = exact_spans(record.prompt, record.response)
+        spans = exact_spans(record.response)
         draw = random.Random(record.id)
         pairs.append((record, spans, disturb_spans(spans, record.response, noise, draw)))
     return pairs
@@ -160,15 +151,19 @@ def test_at_full_rate_every_span_has_the_error():
                 assert 0 < abs(starts.index(a.start) - starts.index(b.start)) <= reach
 
 
-def test_an_irrelevant_critique_is_about_something_else():
-    records = written(40)
-    noise = Noise("irrelevant", 1.0)
-    said = SyntheticAnnotator(noise=noise, seed=3).annotate(records)
-    quotes = [(r, span) for r, one in zip(records, said, strict=True) for span in one.spans]
-    absent = [span for record, span in quotes if span.text not in record.response]
-    assert len(absent) > len(quotes) / 2
-    judged, _ = token_scores(records[0], noise=noise, seed=3)
-    assert judged.spans
+def test_an_irrelevant_critique_says_nothing_about_worth():
+    records = written(400)
+    said = SyntheticAnnotator(noise=Noise("irrelevant", 1.0), seed=3).annotate(records)
+    right = total = 0
+    for record, one in zip(records, said, strict=True):
+        assert len(one.spans) == len(exact_spans(record.response))
+        assert all(span.text in record.response for span in one.spans)
+        judged = [(s.label, language.WORTHS[s.text]) for s in one.spans]
+        decided = [pair for pair in judged if pair[1] != "neutral"]
+        right += sum(label == worth for label, worth in decided)
+        total += len(decided)
+    assert total > 500  # deviation of the share at most 0.5 / sqrt(500) = 0.022
+    assert abs(right / total - 0.5) < 0.09
 
 
 @pytest.mark.parametrize("kind", NOISE_KINDS)
@@ -265,7 +260,7 @@ def small(folder, **changes):
         "ppo_epochs": 1,
         "eval_samples": 4,
         "most_phrases": 3,
-        "start_steps": 2,
+        "start_steps": 30,
     }
     return TestbedConfig(output_dir=str(folder), **flags | changes)
 
@@ -291,6 +286,7 @@ def test_a_study_leaves_table_figures_and_curves(study):
     rows = [json.loads(line) for line in lines]
     assert len(rows) == 8 * 3  # three methods of two seeds and two noisy runs, steps 0 to 2
     assert all(row["quality"] == pytest.approx(row["good"] - row["poor"]) for row in rows)
+    assert any(row["quality"] for row in rows)
     first = {row["quality"] for row in rows if row["step"] == 0 and row["seed"] == 1}
     assert len(first) == 1, "runs of a seed start from the same model and are measured alike"
 

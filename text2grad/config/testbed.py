@@ -36,7 +36,7 @@ class TestbedConfig:
     """errors in the critiques: under each, span and scalar credit are run"""
     noise_rates: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
     """share of the spans with an error; of the critiques, for irrelevant ones"""
-    noise_seeds: int = 10
+    noise_seeds: int = 3
     """runs of each under each noise, 0 for none"""
     # budget of every run
     steps: int = 40
@@ -57,7 +57,7 @@ class TestbedConfig:
     """measurements whose mean is a point of a curve"""
     most_phrases: int = 8
     """phrases for which a response has room"""
-    start_steps: int = 400
+    start_steps: int = 200
     """supervised updates of the start model, which teach the form of the language"""
 
     def __post_init__(self) -> None:

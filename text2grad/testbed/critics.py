@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from text2grad.schema import Feedback, Record, Span
-from text2grad.testbed.language import find_phrases, other_prompt, word_places, written_response
+from text2grad.testbed.language import find_phrases, word_places
 
 Marks = Literal["phrases", "everything"]
 NoiseKind = Literal["flip", "drop", "shift", "replace", "irrelevant"]
@@ -24,8 +24,8 @@ class Noise:
     Attributes:
         kind: "flip" calls good what is poor and the reverse; "drop" leaves a span out; "shift"
             quotes 1 to 3 words too far to the left or the right; "replace" quotes another place of
-            the response, of as many words; "irrelevant" is the critique of another response to
-            another prompt.
+            the response, of as many words; an "irrelevant" critique quotes as many phrases as it
+            should, chosen and called good or poor by chance.
         rate: share of the spans, of the critiques for "irrelevant".
     """
 
@@ -64,7 +64,7 @@ class SyntheticAnnotator:
         return {"reward_model": f"synthetic, marks {self.marks}, noise {noise}"}
 
     def _critique(self, record: Record) -> tuple[str, tuple[Span, ...]]:
-        spans = self._spans(record.prompt, record.response)
+        spans = self._spans(record.response)
         if self.noise:
             spans = self._disturb(record, spans, self.noise)
         good = sum(span.label == "good" for span in spans)
@@ -73,10 +73,10 @@ class SyntheticAnnotator:
             return critique, tuple(spans)  # word by word, so that places are known
         return critique, tuple(Span(span.text, span.label) for span in spans)
 
-    def _spans(self, prompt: str, response: str) -> list[Span]:
+    def _spans(self, response: str) -> list[Span]:
         if self.marks == "everything":
-            return dense_spans(prompt, response)
-        return exact_spans(prompt, response)
+            return dense_spans(response)
+        return exact_spans(response)
 
     def _disturb(self, record: Record, spans: list[Span], noise: Noise) -> list[Span]:
         draw = random.Random(f"{self.seed}-{noise.kind}-{record.id}-{record.response}")
@@ -84,31 +84,39 @@ class SyntheticAnnotator:
             return disturb_spans(spans, record.response, noise, draw)
         if draw.random() >= noise.rate:
             return spans
-        other = other_prompt(record.prompt, draw)
-        size = max(1, len(find_phrases(record.prompt, record.response)))
-        return self._spans(other, written_response(other, draw, size))
+        return irrelevant_spans(record.response, len(spans), draw)
 
 
-def exact_spans(prompt: str, response: str) -> list[Span]:
+def exact_spans(response: str) -> list[Span]:
     """Every good phrase at its first copy, and every copy of a poor one, with its place."""
-    found = find_phrases(prompt, response)
+    found = find_phrases(response)
     return [Span(p.text, p.worth, p.start, p.end) for p in found if p.worth != "neutral"]
 
 
-def dense_spans(prompt: str, response: str) -> list[Span]:
+def dense_spans(response: str) -> list[Span]:
     """A label for every word.
 
     Words outside good and poor phrases say nothing about themselves, and whoever has to label them
     all the same goes by the impression of the whole: good where good phrases outnumber poor ones,
     else poor.
     """
-    decided = exact_spans(prompt, response)
+    decided = exact_spans(response)
     labels = [span.label for span in decided]
     whole = "good" if labels.count("good") > labels.count("poor") else "poor"
     borders = [0, *(place for span in decided for place in (span.start, span.end)), len(response)]
     gaps = zip(borders[::2], borders[1::2], strict=True)
     rest = [Span(response[a:b], whole, a, b) for a, b in gaps if response[a:b].strip()]
     return sorted([*decided, *rest], key=lambda span: span.start)
+
+
+def irrelevant_spans(response: str, count: int, draw: random.Random) -> list[Span]:
+    """As many phrases of the response as there would be, any of them, good or poor by chance."""
+    found = find_phrases(response)
+    chosen = sorted(draw.sample(range(len(found)), count))
+    return [
+        Span(found[i].text, draw.choice(("good", "poor")), found[i].start, found[i].end)
+        for i in chosen
+    ]
 
 
 def disturb_spans(

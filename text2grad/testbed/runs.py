@@ -47,8 +47,7 @@ class MeasuredTrainer(Text2GradTrainer):
             torch.manual_seed(self.args.seed * 10**5 + self.step_number)
             responses = self.sampler.sample(prompts, self._sampling())
         texts = [response_text(self.token_bytes.pieces(ids)) for ids in responses]
-        pairs = zip(self.valid_prompts, texts, strict=True)
-        found = [language.quality(record.prompt, text) for record, text in pairs]
+        found = [language.quality(text) for text in texts]
         return {
             "quality": mean(one.net for one in found),
             "good": mean(one.good for one in found),

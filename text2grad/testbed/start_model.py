@@ -1,7 +1,6 @@
 """The policy that every method starts from: a Llama of a few hundred thousand weights.
 
-It learns the form of the language from written texts, good phrases a little likelier than others,
-and leaves the rest to PPO.
+It learns the form of the language from written texts, and leaves to PPO which phrases are good.
 """
 
 from __future__ import annotations
@@ -95,7 +94,7 @@ def _learn_form(
         ids, labels = [], []
         for prompt in draw.choices(known, k=WRITTEN_AT_ONCE):
             asked = tokenizer.encode(f"{prompt}:")
-            told = tokenizer.encode(language.written_response(prompt, draw, most_phrases) + END)
+            told = tokenizer.encode(language.written_response(draw, most_phrases) + END)
             ids.append(torch.tensor(asked + told))
             labels.append(torch.tensor([NO_TARGET] * len(asked) + told))
         batch = pad_sequence(ids, batch_first=True, padding_value=tokenizer.pad_token_id)

@@ -11,16 +11,15 @@ from text2grad.testbed.plan import BASELINE
 Results = Mapping[str, Any]
 
 CAPTION = """\
-A language of 48 phrases whose worth is known: quality is good minus poor phrases per response,
-counted exactly, for one sampled response to each of {eval_samples} prompts about pairs of subject
-and reader that are never trained on. Every run is {steps} PPO steps of {batch_size} responses by
-the project's trainer from one start model; runs of one seed share the adapter's first weights, the
-order of prompts and the draws of the measurements. A point of a curve is the mean of {window}
-measurements, {eval_steps} steps apart. `span` pays each quoted word its own score, `scalar` the sum
-of the same scores on the last token, `spread` an equal share of that sum on every token; `dense`
-has every word labelled, those that decide nothing like the response as a whole. Intervals are of
-95 %: Student's over seeds or over differences of pairs; for the share of steps saved a bootstrap
-over pairs.
+A language of 48 phrases, 12 of them good and 12 poor. Quality is good minus poor phrases per
+response, counted exactly, for one sampled response to each of {eval_samples} prompts that are never
+trained on. Every run is {steps} PPO steps of {batch_size} responses by the project's trainer from
+one start model; runs of one seed share the adapter's first weights, the order of prompts and the
+draws of the measurements. A point of a curve is the mean of {window} measurements, {eval_steps}
+steps apart. `span` pays each quoted word its own score, `scalar` the sum of the same scores on the
+last token, `spread` an equal share of that sum on every token; `dense` has every word labelled,
+those that decide nothing like the response as a whole. Intervals are of 95 %: Student's over seeds
+or over differences of pairs; for the share of steps saved a bootstrap over pairs.
 """
 CENSORED = """\
 Steps are those until the score with which `{baseline}` of the same seed ends. A run that does not
