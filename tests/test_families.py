@@ -179,7 +179,7 @@ def test_ppo_with_another_familys_reward_model(trained, tmp_path, policy, reward
 # -- the same words about the same text
 
 
-def scripted(model, table, prompts, grammars, budget, flag):
+def scripted(model, table, prompts, grammars, budget, flag, prefix):
     """Replies in the reward model's own tokens: the second word is good, the last is poor."""
     replies = []
     for grammar in grammars:

@@ -41,6 +41,7 @@ LEVELS = {
         report_page report_view trends report_compare report before_after gate
         ratings""",
     "models": """
+        prefix_cache
         attention pretrained models quantisation devices run_folder rollout vllm_engine decoding
         checkpoint policy training_weights samplers stopping""",
     "judges": """
@@ -80,6 +81,7 @@ MAY_BE_HEAVY = {
         "rollout",
         "vllm_engine",
         "samplers",
+        "prefix_cache",
         "decoding",
         "checkpoint",
         "policy",

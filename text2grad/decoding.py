@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from text2grad.critique_grammar import CritiqueGrammar, State
+from text2grad.prefix_cache import PrefixCache
 from text2grad.schema import UserError
 from text2grad.token_table import TokenTable
 
@@ -94,6 +95,7 @@ def constrained_generate(
     max_new_tokens: int,
     batch_size: int = 0,
     flag: str = "--max_new_tokens",
+    prefix: PrefixCache | None = None,
 ) -> list[Reply]:
     """Write one reply per prompt, greedily, inside its grammar.
 
@@ -106,6 +108,7 @@ def constrained_generate(
             within it.
         batch_size: prompts of similar length that are decoded together, 0 for all.
         flag: the flag that set `max_new_tokens`, for the message.
+        prefix: of the same model, where all prompts begin alike.
 
     Raises:
         UserError: not even the shortest reply fits `max_new_tokens`.
@@ -126,14 +129,16 @@ def constrained_generate(
     with torch.inference_mode(), _evaluating(model):
         size = batch_size or max(1, len(rows))
         for start in range(0, len(rows), size):
-            _decode_batch(model, table, by_length[start : start + size])
+            _decode_batch(model, table, by_length[start : start + size], prefix)
     return [_to_reply(row, table) for row in rows]
 
 
-def _decode_batch(model: nn.Module, table: TokenTable, rows: Sequence[_Row]) -> None:
+def _decode_batch(
+    model: nn.Module, table: TokenTable, rows: Sequence[_Row], prefix: PrefixCache | None
+) -> None:
     device = next(model.parameters()).device
     first_bytes: Tensor | None = None
-    batch = _Batch(rows, device)
+    batch = _Batch(rows, device, prefix)
     while not all(row.ended for row in batch.rows):
         logits = batch.forward(model)
         if first_bytes is None:
@@ -148,10 +153,18 @@ def _decode_batch(model: nn.Module, table: TokenTable, rows: Sequence[_Row]) -> 
 class _Batch:
     """The rows that are decoded together, their cache, and its mask."""
 
-    def __init__(self, rows: Sequence[_Row], device: torch.device) -> None:
+    def __init__(
+        self, rows: Sequence[_Row], device: torch.device, prefix: PrefixCache | None
+    ) -> None:
         self.rows = list(rows)
         self._cache: Any = None
-        self._mask = torch.zeros(len(self.rows), 0, dtype=torch.bool, device=device)
+        shared = 0
+        if prefix is not None:
+            shared, self._cache = prefix.start([row.block for row in self.rows])
+        for row in self.rows:
+            row.block = row.block[shared:]
+        self._mask = torch.ones(len(self.rows), shared, dtype=torch.bool, device=device)
+        self._is_first = True
 
     def forward(self, model: nn.Module) -> Tensor:
         """Feed what the model has not seen yet, or a part of it.
@@ -176,7 +189,7 @@ class _Batch:
             use_cache=True,
             logits_to_keep=1,
         )
-        self._cache = out.past_key_values
+        self._cache, self._is_first = out.past_key_values, False
         return out.logits[:, -1]
 
     def _width(self) -> int:
@@ -187,7 +200,7 @@ class _Batch:
         """
         lengths = [len(row.block) for row in self.rows if not row.ended]
         waiting = sum(length > 1 for length in lengths)
-        return max(lengths) if self._cache is None or 4 * waiting >= len(lengths) else 1
+        return max(lengths) if self._is_first or 4 * waiting >= len(lengths) else 1
 
     def _drop_ended(self) -> None:
         """Take ended rows out of the cache once half have ended; each time copies the cache."""

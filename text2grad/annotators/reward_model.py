@@ -16,6 +16,7 @@ from text2grad.chat import PromptRenderer
 from text2grad.critique_grammar import CritiqueGrammar
 from text2grad.decoding import Reply, constrained_generate
 from text2grad.models import check_context, eos_ids, load_for_inference
+from text2grad.prefix_cache import PrefixCache
 from text2grad.pretrained import load_tokenizer
 from text2grad.rollout import Sampling, sample_responses
 from text2grad.schema import Feedback, Record, Unparseable
@@ -71,6 +72,9 @@ class RewardModelAnnotator:
         prompt_flag, budget_flag, format_flag: the flags that set `prompt_max_tokens`,
             `max_new_tokens` and `target_format`, likewise.
         memory: to use per GPU, "" for one device without a bound.
+
+    Attributes:
+        prefix: what all prompts begin with, computed once; None computes it in every batch.
     """
 
     def __init__(
@@ -108,6 +112,7 @@ class RewardModelAnnotator:
         bounds = f"{prompt_flag} {prompt_max_tokens} {budget_flag} {self.max_new_tokens}"
         check_context(self.model, flag, prompt_max_tokens + self.max_new_tokens, bounds)
         self.eos_ids = eos_ids(self.model, self.tokenizer)
+        self.prefix: PrefixCache | None = PrefixCache(self.model)
         self.table = TokenTable(self.tokenizer) if constrained else None
         self.token_bytes = TokenBytes(self.tokenizer)
         self.stats = DecodingStats()
@@ -184,6 +189,7 @@ class RewardModelAnnotator:
             [grammars[row] for row in rows],
             limit,
             flag=self.budget_flag,
+            prefix=self.prefix,
         )
         texts: list[str | None] = [None] * len(judged)
         for row, reply in zip(rows, replies, strict=True):
