@@ -30,7 +30,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from text2grad.target_trainer import Example, TargetTrainer, make_dataset
 from torch import nn
 from torch.utils.data import RandomSampler, Sampler
 from tqdm import tqdm
@@ -47,6 +46,7 @@ from text2grad.reward_model import ExampleMaker, check_feedback
 from text2grad.schema import UserError
 from text2grad.supervised import collect_examples, trl_config
 from text2grad.tables import markdown_table, text_table
+from text2grad.target_trainer import Example, TargetTrainer, make_dataset
 from text2grad.tasks import get_task
 
 ROOT = Path(__file__).resolve().parent.parent

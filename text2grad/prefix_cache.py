@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -48,7 +49,7 @@ class PrefixCache:
             return 0, None
         if self._cache is None:
             self._compute(prompts)
-        length = common_length([self.ids, *prompts], min(map(len, prompts)) - 1)
+        length = min(common_length([self.ids, *prompts]), min(map(len, prompts)) - 1)
         if not length:
             return 0, None
         if length < len(self.ids):  # of a first batch that happened to have more in common
@@ -59,7 +60,7 @@ class PrefixCache:
         return length, cache
 
     def _compute(self, prompts: Sequence[Sequence[int]]) -> None:
-        ids = tuple(prompts[0][: common_length(prompts, min(map(len, prompts)) - 1)])
+        ids = tuple(prompts[0][: min(common_length(prompts), min(map(len, prompts)) - 1)])
         if not ids:
             return
         device = next(self.model.parameters()).device
@@ -72,12 +73,10 @@ class PrefixCache:
             self.ids, self._cache = ids, out.past_key_values
 
 
-def common_length(rows: Sequence[Sequence[int]], most: int) -> int:
-    """How many first tokens all rows have in common, at most `most`.
+def common_length(rows: Sequence[Sequence[int]]) -> int:
+    """How many first tokens all rows have in common.
 
     Example: [1, 2, 3], [1, 2, 4] -> 2
     """
-    same = 0
-    while same < most and len({row[same] if same < len(row) else None for row in rows}) == 1:
-        same += 1
-    return same
+    columns = zip(*rows, strict=False)
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))

@@ -111,7 +111,7 @@ def train_adapter(
     set_seed(args.seed)  # the trainer sets it too, but the adapter is drawn before
     model = add_lora(model, args, args.lora_dropout, f"{flag} {base_model}")
     named = NamedCheckpoints(output_dir, tokenizer, facts)
-    settings = _trl_config(args, eval_steps if valid else 0)
+    settings = trl_config(args, eval_steps if valid else 0)
     count_processes()  # before the trainer asks for them
     trainer = TargetTrainer(
         model=model,
@@ -202,7 +202,16 @@ def _check_shards(state: Path, config: Mapping[str, Any] | None) -> None:
         )
 
 
-def _trl_config(args: AdapterTrainConfig, eval_steps: int) -> TrlConfig:
+def trl_config(args: AdapterTrainConfig, eval_steps: int) -> TrlConfig:
+    """The flags as TRL takes them.
+
+    Args:
+        args: the flags that both stages share.
+        eval_steps: updates between evaluations, 0 for none.
+
+    Raises:
+        UserError: TRL refuses one.
+    """
     config = _deepspeed(args)
     if config:
         prepare_deepspeed()
