@@ -86,8 +86,8 @@ def test_overhead_is_that_of_the_same_round():
 
 def test_what_a_step_lacks_is_named_with_its_flag(command, tmp_path):
     flags = ("--data_file_path", write_posts(tmp_path / "posts.json"))
-    with pytest.raises(SystemExit, match=r"^error: --reward_model_name .*none"):
-        command(whole_step, "--reward_model_name", tmp_path / "none", *flags)
+    with pytest.raises(SystemExit, match=r"^error: --base_model_name .*/none: no such folder"):
+        command(whole_step, "--base_model_name", tmp_path / "none", *flags)
 
 
 # -- the reward model's training
