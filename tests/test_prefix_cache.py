@@ -60,7 +60,8 @@ def test_replies_and_logits_are_the_same(name, size, logits_of):
     wanted = dict(logits_of)
     logits_of.clear()
     calls = Calls(model)
-    prefix = PrefixCache(model)
+    prefix = PrefixCache(model, prompts[0][: common_length(prompts)])
+    assert len(prefix.ids) > 8
     for _ in range(2):  # once with the prefix still to compute, once with it there
         found = constrained_generate(model, table, prompts, grammars, 90, size, prefix=prefix)
         assert [one.ids for one in found] == [one.ids for one in plain]
@@ -74,27 +75,28 @@ def test_replies_and_logits_are_the_same(name, size, logits_of):
     assert fed >= max(map(len, prompts)) - length
 
 
-def test_the_prefix_is_computed_once_and_shrinks_to_what_all_have():
-    tokenizer = byte_level_tokenizer()
-    model = tiny_llama(tokenizer)
-    calls, prefix = Calls(model), PrefixCache(model)
-    # the first batch happens to have 5 tokens in common, the later ones 3
-    length, cache = prefix.start([[5, 6, 7, 8, 9, 10], [5, 6, 7, 8, 9, 11, 12]])
-    assert (length, cache.get_seq_length()) == (5, 5)
-    assert cache.layers[0].keys.shape[0] == 2
-    assert prefix.start([[5, 6, 7, 20], [5, 6, 7, 21]])[0] == 3
-    length, cache = prefix.start([[5, 6, 7, 8, 9, 10]] * 3)
-    assert (length, cache.get_seq_length()) == (3, 3)
-    assert calls.shapes == [(1, 5)]
-    # a row keeps a token to feed, whatever it shares
-    assert prefix.start([[5, 6]])[0] == 1
-    assert prefix.start([[9, 6, 7, 8]]) == (0, None)
+def test_it_is_computed_once_whatever_part_of_it_a_batch_has():
+    model = tiny_llama(byte_level_tokenizer())
+    calls, prefix = Calls(model), PrefixCache(model, [5, 6, 7, 8])
+    assert prefix.start([[9, 6, 7, 8], [5, 6]]) == (0, None)
+    assert calls.shapes == []
+    for prompts, wanted in (
+        ([[5, 6, 7, 8, 9, 10], [5, 6, 7, 8, 9, 11, 12]], 4),
+        ([[5, 6, 7, 20], [5, 6, 7, 8, 21], [5, 6, 7, 8, 9]], 3),
+        ([[5, 6, 7, 8], [5, 6, 7, 8]], 3),  # a row keeps a token to feed
+        ([[5, 6]], 1),
+        ([[5, 6, 7, 8, 9]], 4),
+    ):
+        length, cache = prefix.start(prompts)
+        assert (length, cache.get_seq_length()) == (wanted, wanted)
+        assert cache.layers[0].keys.shape[0] == len(prompts)
+    assert prefix.start([[5]]) == (0, None)
+    assert calls.shapes == [(1, 4)]
 
 
 def test_a_batch_cannot_change_the_prefix_of_the_next():
-    tokenizer = byte_level_tokenizer()
-    model = tiny_llama(tokenizer)
-    prefix = PrefixCache(model)
+    model = tiny_llama(byte_level_tokenizer())
+    prefix = PrefixCache(model, [5, 6, 7])
     prompts = [[5, 6, 7, 8], [5, 6, 7, 9]]
     _, first = prefix.start(prompts)
     kept = first.layers[0].keys.clone()
@@ -124,9 +126,9 @@ def test_the_reward_model_feeds_its_instructions_once(tmp_path):
     judge = RewardModelAnnotator(
         save_base(tmp_path / "base"), TASK, dtype="fp32", batch_size=2, max_new_tokens=80
     )
-    judge.prefix = None
+    prefix, judge.prefix = judge.prefix, None
     plain, raw = judge.annotate(records), judge.stats.raw
-    judge.prefix = PrefixCache(judge.model)
+    judge.prefix = prefix
     calls = Calls(judge.model)
     assert judge.annotate(records) == plain
     assert judge.stats.raw == raw

@@ -17,21 +17,19 @@ from transformers.cache_utils import DynamicLayer
 
 
 class PrefixCache:
-    """The cache of the longest beginning that all prompts so far had in common.
+    """The cache of one beginning, for every batch of prompts that have it or a part of it.
+
+    It is computed alone, so that it does not depend on the batch that came first.
 
     Args:
         model: a causal language model whose weights do not change any more. Families whose cache
             is more than a list of keys and values (sliding windows, recurrent state) share nothing.
-
-    Attributes:
-        ids: that beginning.
+        ids: the beginning.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self.ids: tuple[int, ...] = ()
+    def __init__(self, model: nn.Module, ids: Sequence[int]) -> None:
+        self.model, self.ids = model, tuple(ids)
         self._cache: Any = None
-        self._useless = False
 
     @torch.inference_mode()
     def start(self, prompts: Sequence[Sequence[int]]) -> tuple[int, Any]:
@@ -45,32 +43,24 @@ class PrefixCache:
             cache of its own for this batch, in which each row has seen these; 0 and None where
             nothing is shared.
         """
-        if self._useless:
-            return 0, None
-        if self._cache is None:
-            self._compute(prompts)
         length = min(common_length([self.ids, *prompts]), min(map(len, prompts)) - 1)
-        if not length:
+        if length and self._cache is None:
+            self._compute()
+        if not length or not self.ids:
             return 0, None
-        if length < len(self.ids):  # of a first batch that happened to have more in common
-            self._cache.crop(length - len(self.ids))
-            self.ids = self.ids[:length]
         cache = copy.deepcopy(self._cache)
+        cache.crop(length - len(self.ids))
         cache.batch_repeat_interleave(len(prompts))
         return length, cache
 
-    def _compute(self, prompts: Sequence[Sequence[int]]) -> None:
-        ids = tuple(prompts[0][: min(common_length(prompts), min(map(len, prompts)) - 1)])
-        if not ids:
-            return
-        device = next(self.model.parameters()).device
-        out = self.model(
-            input_ids=torch.tensor([ids], device=device), use_cache=True, logits_to_keep=1
-        )
+    def _compute(self) -> None:
+        ids = torch.tensor([self.ids], device=next(self.model.parameters()).device)
+        out = self.model(input_ids=ids, use_cache=True, logits_to_keep=1)
         layers = getattr(getattr(out, "past_key_values", None), "layers", ())
-        self._useless = not layers or any(type(layer) is not DynamicLayer for layer in layers)
-        if not self._useless:
-            self.ids, self._cache = ids, out.past_key_values
+        if layers and all(type(layer) is DynamicLayer for layer in layers):
+            self._cache = out.past_key_values
+        else:
+            self.ids = ()
 
 
 def common_length(rows: Sequence[Sequence[int]]) -> int:

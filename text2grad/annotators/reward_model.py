@@ -12,11 +12,11 @@ from tqdm import tqdm
 
 from text2grad.alignment import TokenBytes, locate_spans, response_text
 from text2grad.annotators.reward_prompts import ReplyStats, RewardPrompts, reply_room
-from text2grad.chat import PromptRenderer
+from text2grad.chat import PromptRenderer, encode_chat
 from text2grad.critique_grammar import CritiqueGrammar
 from text2grad.decoding import Reply, constrained_generate
 from text2grad.models import check_context, eos_ids, load_for_inference
-from text2grad.prefix_cache import PrefixCache
+from text2grad.prefix_cache import PrefixCache, common_length
 from text2grad.pretrained import load_tokenizer
 from text2grad.rollout import Sampling, sample_responses
 from text2grad.schema import Feedback, Record, Unparseable
@@ -112,7 +112,10 @@ class RewardModelAnnotator:
         bounds = f"{prompt_flag} {prompt_max_tokens} {budget_flag} {self.max_new_tokens}"
         check_context(self.model, flag, prompt_max_tokens + self.max_new_tokens, bounds)
         self.eos_ids = eos_ids(self.model, self.tokenizer)
-        self.prefix: PrefixCache | None = PrefixCache(self.model)
+        filled = [template.render(prompt=text, response=text) for text in ("A", "1")]
+        shown = [encode_chat(self.tokenizer, text) for text in filled]
+        shared = shown[0][: common_length(shown)]
+        self.prefix: PrefixCache | None = PrefixCache(self.model, shared)
         self.table = TokenTable(self.tokenizer) if constrained else None
         self.token_bytes = TokenBytes(self.tokenizer)
         self.stats = DecodingStats()
