@@ -21,7 +21,8 @@ LEVELS = {
         sandbox_tiers sandbox sandbox_pool sandboxed sandboxed.slices sandboxed.rewrite
         sandboxed.values sandboxed.recorder sandboxed.guard sandboxed.cases
         sandboxed.pytest_cases sandboxed.harness evalplus_inside outcomes harness_report
-        unit_tests ppo_math ppo_state dispatch ledger download""",
+        unit_tests ppo_math ppo_state dispatch ledger download
+        model_shapes memory estimate estimate_time""",
     "flags and text": """
         config config.annotation config.backends config.checks config.deepspeed config.evaluation
         config.launch
@@ -29,7 +30,8 @@ LEVELS = {
         tasks.kodcode tasks.slf5k tasks.spec tasks.ultrafeedback locate word_scores replies
         parsing alignment places critique_grammar grammar word_grammar token_table targets
         target_formats records responses prompts chat turns text_metrics
-        config.benchmarks question_sets evalplus_problems evalplus_samples""",
+        config.benchmarks question_sets evalplus_problems evalplus_samples
+        plans""",
     "faults of code": """
         localisation localisation.edits localisation.kinds localisation.loop_rules
         localisation.meanings localisation.observations localisation.ranking localisation.search
