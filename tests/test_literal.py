@@ -26,10 +26,10 @@ from tiny import byte_level_tokenizer, tiny_llama
 from trees import ROOT, SCRIPTS, SHELLS, TREES
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-# test_quickstart.py, test_mt_bench.py and test_benchmark_programs.py are about these, and
-# tests/run.sh runs env.sh
+# test_quickstart.py, test_mt_bench.py, test_benchmark_programs.py and test_presets.py are about
+# these, and tests/run.sh runs env.sh
 ELSEWHERE = ("git clone", "bash env.sh", "bash quickstart.sh", "bash tests/run.sh")
-ELSEWHERE += ("python mt_bench.py", "bash arc_challenge.sh", "bash alpaca_eval.sh")
+ELSEWHERE += ("python mt_bench.py", "bash arc_challenge.sh", "bash alpaca_eval.sh", "bash presets/")
 SLOW_TASKS = ("KodCode", "UltraFeedback")
 SENTENCES = (
     "The dog ran to the park and saw a cat.",
