@@ -22,8 +22,8 @@ LEVELS = {
         sandboxed.values sandboxed.recorder sandboxed.guard sandboxed.cases
         sandboxed.pytest_cases sandboxed.harness evalplus_inside outcomes harness_report
         unit_tests ppo_math ppo_state dispatch ledger download timing micro_batches
-        whole_folder student testbed
-        testbed.language""",
+        whole_folder student testbed testbed.language
+        model_shapes memory estimate estimate_time""",
     "flags and text": """
         config config.annotation config.backends config.checks config.deepspeed config.evaluation
         config.launch
@@ -32,7 +32,8 @@ LEVELS = {
         parsing alignment places critique_grammar grammar word_grammar token_table targets
         target_formats records responses prompts chat turns text_metrics
         config.baselines config.paper config.testbed
-        config.benchmarks question_sets evalplus_problems evalplus_samples""",
+        config.benchmarks question_sets evalplus_problems evalplus_samples
+        plans""",
     "faults of code": """
         localisation localisation.edits localisation.kinds localisation.loop_rules
         localisation.meanings localisation.observations localisation.ranking localisation.search

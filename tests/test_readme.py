@@ -111,6 +111,8 @@ def check_command(words, folder):
     assert target.exists(), words
     if target.suffix == ".py":
         check_flags(target, rest[1:])
+    elif target.parent == ROOT / "presets":
+        check_flags(dry_run(target, rest[1])[-1][0], rest[2:])
     elif target.parent == ROOT or target.parent.name == "tests":
         shell = target.read_text(encoding="utf-8")
         for flag in (word for word in rest if word.startswith("--")):
@@ -145,7 +147,8 @@ def test_commands_of_the_table_name_files_and_flags_that_exist():
 
 def test_flags_in_prose_are_flags():
     known = {"all", "fast", "help", "check", "reward_baseline", "batched_gen", "reward_mode"}
-    known |= {"strategy", "answer_max_length", "signal"}  # the last is Slurm's
+    known |= {"strategy", "answer_max_length"}
+    known |= {"preset", "estimate", "nodes", "gpus", "signal"}  # of a benchmark, of sbatch
     for args_type in (*map(load_args, [*SCRIPTS, *PAPER]), *MODULES.values()):
         known |= flag_names(args_type)
     for text in re.findall(r"`([^`\n]*--[^`\n]*)`", PROSE):

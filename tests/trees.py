@@ -78,5 +78,5 @@ def dry_run(shell: Path, *arguments: str, **environment: str) -> list[tuple[Path
     for line in done.stdout.splitlines():
         words = shlex.split(line)
         place = next(number for number, word in enumerate(words) if word.endswith(".py"))
-        started.append((shell.parent / words[place], words[place + 1 :]))
+        started.append((Path(words[1]) / words[place], words[place + 1 :]))  # cd FOLDER && ...
     return started

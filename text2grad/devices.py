@@ -16,7 +16,12 @@ from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import gather_object
 from transformers.integrations import unset_hf_deepspeed_config
 
-from text2grad.config.deepspeed import check_launcher, check_launcher_values, read_deepspeed
+from text2grad.config.deepspeed import (
+    check_batch,
+    check_launcher,
+    check_launcher_values,
+    read_deepspeed,
+)
 from text2grad.config.launch import resolved_flags
 from text2grad.schema import UserError
 
@@ -62,14 +67,7 @@ def start_accelerator(args: PolicyConfig) -> Accelerator:
     # accelerate told transformers of ZeRO-3 all the same, which then would cut the policy before it
     # is complete, and the reward model, which is no part of it
     unset_hf_deepspeed_config()
-    update = args.mini_batch_size * args.gradient_accumulation_steps
-    processes = accelerator.num_processes
-    if args.batch_size % (update * processes):
-        raise UserError(
-            f"--batch_size {args.batch_size} is not a multiple of --mini_batch_size "
-            f"{args.mini_batch_size} times --gradient_accumulation_steps "
-            f"{args.gradient_accumulation_steps} times {processes} processes"
-        )
+    check_batch(args, accelerator.num_processes)
     return accelerator
 
 

@@ -106,6 +106,21 @@ def check_installed(path: str, way_out: str) -> None:
         )
 
 
+def check_batch(args: PolicyConfig, processes: int) -> None:
+    """The batch can be shared evenly among the processes.
+
+    Raises:
+        UserError: it cannot; the message names the flags.
+    """
+    update = args.mini_batch_size * args.gradient_accumulation_steps
+    if args.batch_size % (update * processes):
+        raise UserError(
+            f"--batch_size {args.batch_size} is not a multiple of --mini_batch_size "
+            f"{args.mini_batch_size} times --gradient_accumulation_steps "
+            f"{args.gradient_accumulation_steps} times {processes} processes"
+        )
+
+
 def check_launcher(args: TrainFlags, environ: Mapping[str, str]) -> None:
     """What `accelerate launch` was told, which it hands over in the environment, fits the flags.
 
