@@ -2,6 +2,7 @@
 
 Prompts of one template share its first words: the chat header and the instructions. For a causal
 model their keys and values are the same whatever follows, so that no batch need compute them anew.
+Up to rounding, that is: in bf16 it can tip the choice between two tokens, as a batch size can.
 """
 
 from __future__ import annotations
