@@ -12,7 +12,7 @@ import torch
 from transformers import set_seed
 from trl import SFTConfig as TrlConfig
 
-from text2grad.config.deepspeed import check_launcher, read_deepspeed
+from text2grad.config.deepspeed import check_launcher, check_launcher_values, read_deepspeed
 from text2grad.devices import (
     count_processes,
     is_main_process,
@@ -172,11 +172,11 @@ def _last_rows(trainer: TargetTrainer) -> dict[str, Any]:
 
 def _deepspeed(args: AdapterTrainConfig) -> dict[str, Any] | None:
     """The DeepSpeed file with what the flags decide, None without one."""
-    return (
-        read_deepspeed(args, launched_processes(), "GPUS=0 for the shell")
-        if args.deepspeed
-        else None
-    )
+    if not args.deepspeed:
+        return None
+    config = read_deepspeed(args, launched_processes(), "GPUS=0 for the shell")
+    check_launcher_values(config, f"--deepspeed {args.deepspeed}", os.environ)
+    return config
 
 
 def _check_shards(state: Path, config: Mapping[str, Any] | None) -> None:
