@@ -20,8 +20,10 @@ def build(settings: Settings) -> Text2GradTrainer:
     """A trainer that finds everything sampled and judged; all else is as in a run."""
     folder = Path(settings.folder)
     data = folder / "posts.json"
-    post = {"post": "A post.", "ideal_human_summary": "A summary."}
-    rows = [{"id": str(number), **post} for number in range(settings.batch_size)]
+    rows = [
+        {"id": str(number), "post": f"Post {number}.", "ideal_human_summary": "A summary."}
+        for number in range(settings.batch_size)
+    ]
     data.write_text(json.dumps(rows), encoding="utf-8")
     flags = {
         "mini_batch_size": settings.mini_batch_size,
