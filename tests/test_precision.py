@@ -31,7 +31,7 @@ def test_auto_is_what_was_faster_and_measured_once(monkeypatch, winner, dtype):
 
     monkeypatch.setattr(precision, "fastest", fastest)
     assert models.resolve_dtype("auto") == models.resolve_dtype("auto") == dtype
-    assert calls == [(["fp32", "bf16"], 2.5)]
+    assert calls == [(["fp32", "bf16"], 1.4)]
     assert models.resolve_dtype("fp16") == torch.float16, "a flag needs no measurement"
 
 

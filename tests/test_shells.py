@@ -51,7 +51,7 @@ def start(trees, shell, *arguments, **variables):
 
 
 def recorded(record):
-    """(program, folder, words) of every call; `exec` spells a program's path out, a call does not."""
+    """(program, folder, words) of every call; `exec` spells a path out, a call does not."""
     text = record.read_text(encoding="utf-8") if record.exists() else ""
     calls = [call.split("\0")[:-1] for call in text.split("<end>\0")[:-1]]
     return [(os.path.normpath(Path(call[1], call[0])), call[1], call[2:]) for call in calls]
