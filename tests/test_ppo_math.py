@@ -89,7 +89,7 @@ def test_length_weight_falls_on_positive_scores_only_and_counts_from_the_first_t
 
 
 def test_unknown_kinds_are_refused():
-    with pytest.raises(ValueError, match='"word" is not one of span, scalar, dense'):
+    with pytest.raises(ValueError, match='"word" is not one of span, scalar, spread, dense'):
         assign_credit(row(1.0), rows(1, width=1), "word")
     with pytest.raises(ValueError, match='"full" is not one of kl'):
         kl_estimate(row(1.0), row(1.0), "full")

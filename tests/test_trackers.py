@@ -112,14 +112,14 @@ def test_a_resumed_run_has_each_step_once(make):
     """One step past its checkpoint the run stops; that step is done again, with other seconds."""
     flags = {"steps": 3, "save_freq": 1, "log_with": "tensorboard"}
     killed = make(**flags)
-    save = killed.save
+    save = killed.checkpoints.save
 
-    def save_or_die(valid_score=None):
-        if killed.step_number == 2:
+    def save_or_die(step, valid_score=None):
+        if step == 2:
             raise RuntimeError("killed")
-        save(valid_score)
+        save(step, valid_score)
 
-    killed.save = save_or_die
+    killed.checkpoints.save = save_or_die
     with pytest.raises(RuntimeError, match="killed"):
         killed.train()
     (written,) = killed.output_dir.rglob("events.out.tfevents.*")
