@@ -65,7 +65,10 @@ def progress_view(tests: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
     sides = [tests[when] for when in columns]
     rows = [
         ["Problems solved whole", *(f"{side[PASSED]} of {side['responses']}" for side in sides)],
-        ["Checks that hold, of those reached", *(_share(side["held"], side["checks"]) for side in sides)],
+        [
+            "Checks that hold, of those reached",
+            *(_share(side["held"], side["checks"]) for side in sides),
+        ],
     ]
     known = ("responses", "checks", "held", PASSED)
     reasons = sorted({name for side in sides for name in side if name not in known})
