@@ -54,7 +54,7 @@ def start_accelerator(args: PolicyConfig) -> Accelerator:
         _tracker_arguments(args)
         more |= {"log_with": args.log_with, "project_dir": args.output_dir}
     if args.deepspeed:
-        config = read_deepspeed(args, int(os.environ.get("WORLD_SIZE", "1")))
+        config = read_deepspeed(args, launched_processes())
         check_launcher_values(config, f"--deepspeed {args.deepspeed}", os.environ)
         prepare_deepspeed()
         more["deepspeed_plugin"] = DeepSpeedPlugin(hf_ds_config=config, zero3_init_flag=False)
