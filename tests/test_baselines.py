@@ -12,7 +12,7 @@ from policy_runs import config as policy_config
 from tiny import byte_level_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from text2grad import grpo, reflect
+from text2grad import generate, grpo
 from text2grad.annotators.scalar_model import ScalarModelAnnotator
 from text2grad.chat import PromptRenderer
 from text2grad.config import DPOConfig, GRPOConfig, ReflectConfig, ScalarRewardConfig
@@ -328,7 +328,7 @@ def test_the_revision_sees_answer_and_critique(model, tmp_path, monkeypatch):
         number = [text.partition("First ")[2][:1] for text in texts]
         return [tokenizer(f"{said} {one}")["input_ids"] for one in number]
 
-    monkeypatch.setattr(reflect, "sample_responses", scripted)
+    monkeypatch.setattr(generate, "sample_responses", scripted)
     out = tmp_path / "answers.json"
     flags = {"model_path": model, "input_file": str(answers), "output_file": str(out)}
     lengths = {"prompt_max_length": 600, "critique_max_new_tokens": 7, "max_new_tokens": 5}

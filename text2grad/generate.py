@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from text2grad.tasks import get_task
 from text2grad.turns import TurnRenderer
 
 if TYPE_CHECKING:
-    from text2grad.config import PolicyInferConfig
+    from text2grad.config import PolicyInferConfig, ReflectConfig
 
 
 def infer_policy(args: PolicyInferConfig) -> None:
@@ -63,8 +64,30 @@ def _respond(
     template = get_task(args.task).prompt_template("policy", args.prompt_file)
     renderer = TurnRenderer(tokenizer, template, args.prompt_max_length)
     prompts = [renderer.render_record(record).ids for record in records]
+    torch.manual_seed(args.seed)
+    return answer_texts(model, tokenizer, prompts, args.max_new_tokens, args, "answering")
+
+
+def answer_texts(
+    model: torch.nn.Module,
+    tokenizer: Any,
+    prompts: Sequence[list[int]],
+    max_new_tokens: int,
+    args: PolicyInferConfig | ReflectConfig,
+    title: str,
+) -> list[str]:
+    """The model's answers as text, in the order of the prompts.
+
+    Args:
+        model: ready for inference.
+        tokenizer: of the model.
+        prompts: ids; those of similar length are answered together.
+        max_new_tokens: of an answer.
+        args: temperature, top_p and batch_size.
+        title: of the progress bar.
+    """
     sampling = Sampling(
-        args.max_new_tokens,
+        max_new_tokens,
         args.temperature,
         tuple(eos_ids(model, tokenizer)),
         tokenizer.pad_token_id,
@@ -73,8 +96,7 @@ def _respond(
     table = TokenBytes(tokenizer)
     order = sorted(range(len(prompts)), key=lambda row: (len(prompts[row]), row))
     out = [""] * len(prompts)
-    torch.manual_seed(args.seed)
-    with tqdm(total=len(prompts), desc="answering", unit="prompt") as bar:
+    with tqdm(total=len(prompts), desc=title, unit="prompt") as bar:
         for start in range(0, len(order), args.batch_size):
             rows = order[start : start + args.batch_size]
             sampled = sample_responses(model, [prompts[row] for row in rows], sampling)

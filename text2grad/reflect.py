@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
-from tqdm import tqdm
 
-from text2grad.alignment import TokenBytes, response_text
 from text2grad.chat import PromptRenderer
 from text2grad.files import write_rows
-from text2grad.models import check_context, eos_ids, load_for_inference, quiet_libraries
+from text2grad.generate import answer_texts
+from text2grad.models import check_context, load_for_inference, quiet_libraries
 from text2grad.pretrained import load_tokenizer
 from text2grad.responses import read_responses
-from text2grad.rollout import Sampling, sample_responses
 from text2grad.schema import Record
 from text2grad.tasks import get_task
 
 if TYPE_CHECKING:
     from text2grad.config import ReflectConfig
-
-Write = Callable[[list[list[int]], int], list[str]]
 
 
 def reflect_file(args: ReflectConfig) -> None:
@@ -45,12 +41,14 @@ def reflect_file(args: ReflectConfig) -> None:
     check_context(model, "--model_path", args.prompt_max_length + new, bounds)
     ask, revise = (PromptRenderer(tokenizer, one, args.prompt_max_length) for one in wordings)
     torch.manual_seed(args.seed)
-    write = _writer(args, model, tokenizer)
+    write = partial(answer_texts, model, tokenizer, args=args, title="reflecting")
     answers, critiques = [record.response for record in records], []
     for _ in range(args.rounds):
-        critiques = write(_prompts(ask, records, answers), args.critique_max_new_tokens)
+        critiques = write(
+            _prompts(ask, records, answers), max_new_tokens=args.critique_max_new_tokens
+        )
         prompts = _prompts(revise, records, answers, critiques)
-        answers = write(prompts, args.max_new_tokens)
+        answers = write(prompts, max_new_tokens=args.max_new_tokens)
     rows = [
         {**record.fields, "response": answer, "first_response": record.response}
         | {"self_critique": critique}
@@ -74,23 +72,3 @@ def _prompts(
             slots["critique"] = critiques[place]
         out.append(list(renderer.render(record.origin, record.turns, **slots).ids))
     return out
-
-
-def _writer(args: ReflectConfig, model: nn.Module, tokenizer: Any) -> Write:
-    table, ends = TokenBytes(tokenizer), tuple(eos_ids(model, tokenizer))
-    extra = (("top_p", args.top_p),) if args.temperature else ()
-
-    def write(prompts: list[list[int]], tokens: int) -> list[str]:
-        sampling = Sampling(tokens, args.temperature, ends, tokenizer.pad_token_id, extra)
-        order = sorted(range(len(prompts)), key=lambda row: (len(prompts[row]), row))
-        out = [""] * len(prompts)
-        with tqdm(total=len(prompts), desc="reflecting", unit="prompt") as bar:
-            for start in range(0, len(order), args.batch_size):
-                rows = order[start : start + args.batch_size]
-                sampled = sample_responses(model, [prompts[row] for row in rows], sampling)
-                for row, ids in zip(rows, sampled, strict=True):
-                    out[row] = response_text(table.pieces(ids))
-                bar.update(len(rows))
-        return out
-
-    return write
