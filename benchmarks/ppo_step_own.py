@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
+from collections import Counter
 from pathlib import Path
+from statistics import median
 
 import torch
 from ppo_step_worker import Settings, serve
 
 from text2grad.config import PolicyConfig
-from text2grad.models import quiet_libraries
+from text2grad.models import backbone, quiet_libraries
 from text2grad.run_folder import MetricsFile
 from text2grad.schema import Feedback
 from text2grad.scoring import Judged
@@ -61,6 +64,34 @@ def build(settings: Settings) -> Text2GradTrainer:
     return made
 
 
+def products_seconds(settings: Settings, lm: torch.nn.Module) -> float:
+    """What the products of a step with the frozen weights take by themselves, nothing padded.
+
+    Each is timed on as many rows as it has in a step: all tokens below the head, those of the
+    responses in it; twice to score, and forward and backward in each epoch.
+    """
+    prompts, responses = settings.sequences(lm.config.vocab_size)
+    answered = sum(map(len, responses))
+    rows = sum(map(len, prompts)) + answered
+    inner = [m for m in backbone(lm).modules() if type(m) is torch.nn.Linear]
+    counts = Counter(tuple(m.weight.shape) for m in inner if not m.weight.requires_grad)
+    passes = 2 + 2 * settings.ppo_epochs
+    head = tuple(lm.get_output_embeddings().weight.shape)
+    sizes = [(rows, *shape, count) for shape, count in counts.items()] + [(answered, *head, 1)]
+    return passes * sum(n * _seconds(r, o, i, lm.dtype) for r, o, i, n in sizes)
+
+
+def _seconds(rows: int, outputs: int, inputs: int, dtype: torch.dtype) -> float:
+    x, weight = torch.ones(rows, inputs, dtype=dtype), torch.ones(outputs, inputs, dtype=dtype)
+    taken = []
+    with torch.inference_mode():
+        for _ in range(6):
+            began = time.perf_counter()
+            torch.nn.functional.linear(x, weight)
+            taken.append(time.perf_counter() - began)
+    return median(taken[1:])
+
+
 def main() -> None:
     """Build, then serve."""
     settings = Settings.read()
@@ -72,6 +103,7 @@ def main() -> None:
     serve(
         settings,
         lambda: made.step(records),
+        products_seconds=products_seconds(settings, model),
         attention=model.config._attn_implementation,
         dtype=str(model.dtype).removeprefix("torch."),
     )

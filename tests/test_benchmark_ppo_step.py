@@ -5,7 +5,6 @@ import sys
 from typing import ClassVar
 
 import pytest
-import torch
 from trees import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -15,6 +14,7 @@ from ppo_step_worker import Settings
 
 FACTS = {
     "loaded_mib": 10.0,
+    "products_seconds": 1.5,
     "attention": "sdpa",
     "dtype": "float32",
     "threads": 2,
@@ -126,13 +126,28 @@ def test_figures_and_table(monkeypatch, capsys, tmp_path):
     assert (peer["mini_batch"], peer["epochs"], peer["attention"]) == (1, 4, "sdpa")
     last = output.read_text().splitlines()[-1].strip("| ").split(" | ")
     assert last == [
-        *("128", "384", "4.000", "10.000", "2.500"),
+        *("128", "384", "4.000", "10.000", "1.500", "2.500"),
         *("2.00 to 3.00", "700", "1000", "0.700"),
     ]
 
 
-def test_bf16_is_refused_without_tile_units(monkeypatch):
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+def test_products_are_counted_as_often_as_a_step_makes_them(policy_files, tmp_path, monkeypatch):
+    settings = settings_of(policy_files, tmp_path)
+    lm = ppo_step_own.build(settings).policy.lm.get_base_model()
+    monkeypatch.setattr(
+        ppo_step_own, "_seconds", lambda rows, out, inputs, dtype: rows * out * inputs
+    )
+    prompts, responses = settings.sequences(lm.config.vocab_size)
+    answered = sum(map(len, responses))
+    layers = lm.model.layers.parameters()
+    weights = sum(p.numel() for p in layers if p.dim() == 2 and not p.requires_grad)
+    below = (sum(map(len, prompts)) + answered) * weights
+    head = answered * lm.lm_head.weight.numel()
+    assert ppo_step_own.products_seconds(settings, lm) == (2 + 2 * 3) * (below + head)
+
+
+def test_bf16_is_refused_where_it_is_slow(monkeypatch):
+    monkeypatch.setattr(ppo_step, "cpu_dtype", lambda: "fp32")
     monkeypatch.setattr(sys, "argv", ["ppo_step.py", "--dtype", "bf16"])
-    with pytest.raises(SystemExit, match=r"^error: --dtype bf16: .* AMX; pass fp32"):
+    with pytest.raises(SystemExit, match=r"^error: --dtype bf16: .* pass fp32"):
         ppo_step.main()
