@@ -146,6 +146,12 @@ def test_a_question_of_another_shape_is_named(arc, tmp_path, changes, message):
         arc(data=data)
 
 
+def test_nothing_is_installed_for_a_file_that_is_not_there(arc, monkeypatch):
+    monkeypatch.setattr("text2grad.arc_challenge.ready", lambda *where: pytest.fail("it installs"))
+    with pytest.raises(UserError, match=r"--data no.jsonl: no such file"):
+        arc(data="no.jsonl")
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

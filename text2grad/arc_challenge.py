@@ -32,11 +32,12 @@ def evaluate_arc(args: ArcConfig) -> None:
     """
     output = Path(args.output_file)
     folder = check_writable(output.with_suffix(""), "--output_file").resolve()
+    files = _write_data(folder, args) if args.data else {}  # before anything is installed
     python = ready(_PROGRAM, args.environment, folder)
     package = ask_program([python, "-c", _WHERE], folder, f"--environment {args.environment}")
     task = _LOCAL_TASK if args.data else _HUB_TASK
     if args.data:
-        _write_task(folder, Path(package), args)
+        _write_task(folder, Path(package), files, args)
     before = set(folder.rglob("results_*.json"))
     run_program(
         [python, "-m", "lm_eval", *lm_eval_words(args, task, folder)],
@@ -152,25 +153,28 @@ def _offline(args: ArcConfig) -> dict[str, str]:
     return {}
 
 
-def _write_task(folder: Path, package: Path, args: ArcConfig) -> None:
+def _write_data(folder: Path, args: ArcConfig) -> dict[str, str]:
+    """The user's questions, and the solved ones to show, as files by split."""
+    files = {"test": _write_questions(args.data, "--data", folder / "test.jsonl")}
+    if args.fewshot_data:
+        files["train"] = _write_questions(
+            args.fewshot_data, "--fewshot_data", folder / "train.jsonl", args.num_fewshot
+        )
+    return files
+
+
+def _write_task(folder: Path, package: Path, files: Mapping[str, str], args: ArcConfig) -> None:
     """A task of lm-eval's own ARC, wording included, on the user's questions."""
     wording = package / "tasks" / "arc" / "arc_easy.yaml"
     if not wording.exists():
         raise UserError(f"--environment {args.environment}: its lm-eval has no {wording}")
-    files = {"test": _write_questions(args.data, "--data", folder / "test.jsonl")}
-    shots = None
-    if args.fewshot_data:
-        shots = "train"
-        files[shots] = _write_questions(
-            args.fewshot_data, "--fewshot_data", folder / "train.jsonl", args.num_fewshot
-        )
     settings = {
         "include": str(wording),
         "task": _LOCAL_TASK,
         "dataset_path": "json",
         "dataset_name": None,
-        "dataset_kwargs": {"data_files": files},
-        "training_split": shots,
+        "dataset_kwargs": {"data_files": dict(files)},
+        "training_split": "train" if "train" in files else None,
         "validation_split": None,
         "test_split": "test",
         "num_fewshot": args.num_fewshot,

@@ -18,6 +18,7 @@ from text2grad.files import (
     Journal,
     Row,
     check_writable,
+    read_text,
     sha256_file,
     sha256_text,
     write_json,
@@ -188,6 +189,9 @@ def _paths(args: MtBenchConfig, questions: QuestionSet, folder: Path) -> dict[st
         return fetch(url, kept / f"{questions.name}_{url.rpartition('/')[2]}", flag)
 
     data, references = args.data, args.references
+    for path, flag in ((data, "--data"), (references, "--references")):
+        if path:
+            read_text(path, flag)  # before anything is downloaded
     if not data:
         data = there(questions.url, "--data")
         if questions.references_url and not references:
