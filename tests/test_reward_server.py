@@ -278,6 +278,47 @@ def test_what_cannot_be_read_is_masked_out(base, tmp_path):
     assert credit.mask.any(1).tolist() == [True, False, True, False]
 
 
+def said_of(text):
+    """A reply of one of five kinds, by the response alone."""
+    reply = {
+        "textual_feedback": "So.",
+        "good_spans": [text[:3]],
+        "poor_spans": [text[3:5], "not there at all"],
+    }
+    kind = sum(map(ord, text)) % 5
+    if kind == 0:
+        return "Nice work!"
+    if kind == 1:
+        return json.dumps({**reply, "good_spans": "none"})
+    return f"```json\n{json.dumps(reply)}\n```" if kind == 2 else json.dumps(reply)
+
+
+def test_the_same_replies_give_the_same_scores_as_in_process(base, tmp_path):
+    wording = tmp_path / "wording.txt"
+    wording.write_text("Judge.\n$prompt\n<summary>$response</summary>\nJSON.")
+    flags = {"reward_prompt_file": str(wording), "batch_size": 8, "mini_batch_size": 4}
+
+    def reply(prompt, body):
+        shown = body["messages"][0]["content"].rsplit("<summary>", 1)[1]
+        return 200, said_of(shown.split("</summary>")[0])
+
+    with serve(reply) as server:
+        far = ppo(base, tmp_path, server, **flags)
+        _, far_judged, far_stats = policy_runs.scored(far)
+    near = ppo(base, tmp_path, server, reward_model_name=base, reward_base_url="", **flags)
+    near.critic._reply = lambda ids, judged: [said_of(text) for text in judged]
+    _, near_judged, near_stats = policy_runs.scored(near)
+    assert [one.scores for one in far_judged] == [one.scores for one in near_judged]
+    assert [one.feedback for one in far_judged] == [one.feedback for one in near_judged]
+    for ours, theirs in zip(
+        far.credit(far_judged, far_stats)[:2], near.credit(near_judged, near_stats)[:2], strict=True
+    ):
+        assert repr(ours) == repr(theirs)
+    scores = [one.scores for one in near_judged]
+    assert None in scores
+    assert any(scored and {-1.0, 1.0} <= set(scored) for scored in scores)
+
+
 def test_a_server_that_dies_between_steps_stops_with_one_line(base, tmp_path):
     with serve(answering) as server:
         made = ppo(base, tmp_path, server, reward_patience_seconds=0.3, save_freq=1)
