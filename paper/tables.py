@@ -16,4 +16,4 @@ class Args(PaperTablesConfig):
 
 
 if __name__ == "__main__":
-    launch(Args, "text2grad.paper.render:write_tables")
+    launch(Args, "text2grad.paper.page:write_tables")
