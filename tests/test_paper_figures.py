@@ -11,6 +11,7 @@ from text2grad.config import PaperFiguresConfig, PaperTablesConfig
 from text2grad.paper.figures import figures, write_figures
 from text2grad.paper.measured import Measured, Run, read_stored, store
 from text2grad.paper.page import gather, results_page, write_tables
+from text2grad.paper.tables_data import TABLES
 from text2grad.schema import UserError
 from text2grad.testbed.comparison import Curve, mean_curve
 from text2grad.testbed.table import testbed_markdown as markdown_of
@@ -109,9 +110,9 @@ def test_figures_are_written_and_the_results_show_those_that_there_are(tmp_path)
 def test_the_page_without_a_run_has_every_table_empty_and_the_papers_figures():
     text = results_page([], {}, PaperTablesConfig())
     rows = [line for line in text.splitlines() if line.startswith("| Text2Grad |")]
-    assert len(rows) == 3  # tasks
+    assert len(rows) == len(TABLES)
     assert re.findall(r"\d\.\d+", rows[0]) == ["0.291"]
-    assert text.count("Nothing was run.") == 3
+    assert text.count("Nothing was run.") == len(TABLES)
     assert "`python paper/run.py --table kodcode --budget small`" in text
     assert "## Controlled testbed" in text
     assert "Not run.\n" in text

@@ -10,9 +10,9 @@ import pytest
 
 from text2grad.config import PaperTablesConfig
 from text2grad.paper.cells import Cell, cell, policy_table
-from text2grad.paper.measured import Run
+from text2grad.paper.measured import Measured, Run, read_stored, store
 from text2grad.paper.page import write_tables
-from text2grad.paper.render import latex
+from text2grad.paper.render import latex, markdown
 from text2grad.paper.results import read_folders
 from text2grad.schema import UserError
 from text2grad.student import student_interval, student_quantile
@@ -219,3 +219,18 @@ def test_interval_of_a_mean():
     low, high = student_interval([1, 2, 3])
     assert (low, high) == pytest.approx((2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5))
     assert student_interval([1.0]) is None
+
+
+def test_figures_about_other_records_say_how_many(tmp_path):
+    figures = {"rougeL": 0.5, "mbpp_plus": 0.25}
+    runs = [Run("sft", 9, {**figures}, seed, {}, {"mbpp_plus": 378}) for seed in (1, 2)]
+    assert cell(runs, "mbpp_plus") == Cell(0.25, (0.25, 0.25), 2, 378)
+    facts = {"table": "slf5k", "budget": "small", "start": "base", "model": "m", "machine": "x"}
+    facts |= {"data": "", "judge_model": "", "annotator": {}}
+    store(Measured("slf5k-small", facts, runs), tmp_path)
+    (back,) = read_stored(tmp_path)
+    assert list(back.runs) == runs
+    runs[0].figures["chrf"], runs[0].counts["chrf"] = 20.0, 5
+    row = rows(markdown(policy_table(Measured("slf5k-small", facts, runs))))["SFT"]
+    assert (row["n"], row["ROUGE-L"]) == ("9", "0.500 [0.500, 0.500]")
+    assert row["chrF"] == "20.000 (1 of 2 seeds) (n 5)"

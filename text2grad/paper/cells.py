@@ -84,7 +84,8 @@ def cell(runs: Iterable[Run], measure: str, published: float | None = None) -> C
         return Cell(published=published)
     values = [float(run.figures[measure]) for run in having]
     interval = student_interval(values) or having[0].intervals.get(measure)
-    return Cell(mean(values), interval, len(values), min(run.n for run in having), published)
+    n = min(run.counts.get(measure, run.n) for run in having)
+    return Cell(mean(values), interval, len(values), n, published)
 
 
 def method_rows(

@@ -63,6 +63,8 @@ CLAIMS = (
         low=-math.inf,
         high=0.0,
     ),
+    Claim("more MBPP+ than PPO", "+5.8", "kodcode", "runs", "mbpp_plus"),
+    Claim("more AlpacaEval 2.0 than PPO", "+2.3", "ultrafeedback", "runs", "alpaca_eval"),
     Claim(
         *("hardly any quote of the reward model is not in the response", "< 2.5 %", "slf5k"),
         *("reward_models", "free_unmatched_rate", "spans", ""),

@@ -66,7 +66,7 @@ def figures(measured: Sequence[Measured], testbed: Mapping[str, Any]) -> Iterato
         text = f"{_BANDS} Quality: good minus poor phrases in a response."
         yield "testbed-convergence", curves_svg("Controlled testbed: convergence", text, panels)
     if panels := noise_panels(testbed):
-        text = "Quality at the end over the share of wrong spans, in percent; bands as above."
+        text = "Quality at the end over the share of wrong spans (%). Bands: 95 % intervals."
         yield "testbed-noise", curves_svg("Controlled testbed: noise", text, panels)
 
 

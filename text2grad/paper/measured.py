@@ -20,7 +20,7 @@ _FACTS = {"table": TEXT, "budget": TEXT, "start": TEXT, "model": TEXT, "machine"
 _FACTS |= {"data": TEXT, "judge_model": TEXT, "annotator": {"*": TEXT}}
 _SHAPE = {"facts": _FACTS, "minutes": NUMBER}
 _RUN = {"row": TEXT, "seed": NUMBER, "n": NUMBER, "figures": {"*": Maybe(NUMBER)}}
-_RUN |= {"intervals?": {"*": [NUMBER, NUMBER]}}
+_RUN |= {"intervals?": {"*": [NUMBER, NUMBER]}, "counts?": {"*": NUMBER}}
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Run:
         figures: {measure: value}.
         seed: of the run.
         intervals: 95 % intervals of figures, over what was measured.
+        counts: what was measured for figures that are about something else.
         history: of a policy that was trained on sampled responses.
     """
 
@@ -62,6 +63,7 @@ class Run:
     figures: Mapping[str, float | None]
     seed: int = 0
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
     history: History | None = None
 
 
@@ -126,8 +128,9 @@ def _read(path: Path) -> Measured:
 def _run_row(run: Run) -> dict[str, Any]:
     figures = {name: value for name, value in run.figures.items() if value is not None}
     row = {"row": run.row, "seed": run.seed, "n": run.n, "figures": figures}
-    if run.intervals:
-        row["intervals"] = dict(run.intervals)
+    for name in ("intervals", "counts"):
+        if values := getattr(run, name):
+            row[name] = dict(values)
     if run.history:
         row["history"] = vars(run.history)
     return row
@@ -138,7 +141,8 @@ def _run(row: Mapping[str, Any]) -> Run:
     if history:
         history = History(**{name: tuple(values) for name, values in history.items()})
     intervals = {name: (low, high) for name, (low, high) in row.get("intervals", {}).items()}
-    return Run(row["row"], row["n"], row["figures"], row["seed"], intervals, history)
+    counts = row.get("counts", {})
+    return Run(row["row"], row["n"], row["figures"], row["seed"], intervals, counts, history)
 
 
 def _json(value: Any) -> str:

@@ -67,10 +67,12 @@ def body(table: Table) -> list[list[str]]:
     rows = []
     for _, title, cells in table.rows:
         seeds = max(one.seeds for one in cells)
-        row = [title, _number(seeds), _number(_least(cells))]
+        n = next((one.n for one in cells if one.n), 0)
+        row = [title, _number(seeds), _number(n)]
         for place, (measure, one) in enumerate(zip(table.measures, cells, strict=True)):
             fewer = f" ({one.seeds} of {seeds} seeds)" if 0 < one.seeds < seeds else ""
-            row.append(cell_text(one, measure.digits) + fewer)
+            others = f" (n {one.n})" if one.n not in (0, n) else ""
+            row.append(cell_text(one, measure.digits) + fewer + others)
             if _is_published(table, place):
                 published = one.published
                 row.append("" if published is None else f"{published:.{measure.digits}f}")
@@ -134,10 +136,6 @@ def _is_published(table: Table, place: int) -> bool:
 
 def _has_published(table: Table) -> bool:
     return any(_is_published(table, place) for place in range(len(table.measures)))
-
-
-def _least(cells: Sequence[Cell]) -> int:
-    return min((one.n for one in cells if one.n), default=0)
 
 
 def _number(value: Any) -> str:
