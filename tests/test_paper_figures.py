@@ -156,3 +156,10 @@ def test_a_figure_typed_into_the_results_would_be_found():
     pages = [results_page([each], {}, PaperTablesConfig()) for each in (one, other)]
     assert pages[0] != pages[1]
     assert pages[0].replace("0.310", "0.410") == pages[1]
+
+
+def test_a_damaged_testbed_is_one_line(tmp_path):
+    (tmp_path / "testbed.json").write_text('{"settings": {}, "tuning": {}}')
+    said = r'--testbed .*testbed.json: the key "methods" is missing; paper/testbed.py writes it'
+    with pytest.raises(UserError, match=said):
+        gather(flags(PaperTablesConfig, tmp_path))

@@ -24,6 +24,7 @@ from text2grad.paper.results import read_folders
 from text2grad.paper.tables_data import TABLES
 from text2grad.paper.training_tables import model_table, training_tables
 from text2grad.report_data import read_object
+from text2grad.shapes import TRUTH, check_shape
 from text2grad.tables import markdown_table
 from text2grad.testbed.table import testbed_markdown
 
@@ -35,6 +36,7 @@ TABLES_COMMAND = "python paper/tables.py"
 FIGURES = ("convergence", "values", "noise")
 FIGURES_COMMAND = "python paper/figures.py"
 TESTBED_COMMAND = "python paper/testbed.py --table_path benchmarks/results/testbed.md"
+_TESTBED = {"settings": {}, "tuning": {}, "methods": {}, "complete": TRUTH}
 _INTRO = f"""\
 # Results
 
@@ -77,7 +79,10 @@ def gather(args: PaperMetricsConfig) -> tuple[list[Measured], dict[str, Any]]:
     """
     for measured in read_folders(Path(args.runs_dir)) if args.runs_dir else ():
         store(measured, args.metrics_dir)
-    return read_stored(args.metrics_dir), read_object(args.testbed, "--testbed")
+    testbed = read_object(args.testbed, "--testbed")
+    if testbed:
+        check_shape(testbed, _TESTBED, f"--testbed {args.testbed}", "paper/testbed.py writes it")
+    return read_stored(args.metrics_dir), testbed
 
 
 def all_tables(measured: Sequence[Measured]) -> list[Table]:
