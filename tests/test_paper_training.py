@@ -347,6 +347,9 @@ def test_claims_without_a_run_say_so_and_the_testbed_has_its_row():
     rows = [line for line in text.splitlines() if line.startswith("|")][2:]
     assert len(rows) == len(CLAIMS) + 1
     assert all(row.endswith("| not run |") for row in rows)
+    ours, theirs = (Run(row, 9, {"rougeL": 0.3}, 1) for row in ("text2grad", "scalar_ppo"))
+    taste = Measured("slf5k-trial", FACTS | {"budget": "trial"}, runs=[ours, theirs])
+    assert claims_table([taste], {}) == text
     steps = {"saved": 0.25, "saved_interval": [0.1, 0.4]}
     testbed = {"methods": {"span": {"seeds": [1, 2], "against_scalar": {"steps": steps}}}}
     last = claims_table([], testbed).splitlines()[-1]

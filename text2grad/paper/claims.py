@@ -116,12 +116,12 @@ def claims_table(measured: Sequence[Measured], testbed: Mapping[str, Any]) -> st
     """Every claim beside what was found, as Markdown.
 
     Args:
-        measured: of all tables.
+        measured: of all tables; those of the budget `trial` say nothing of a method.
         testbed: its figures, {} where it was not run.
     """
-    rows = []
+    rows, tried = [], [one for one in measured if one.facts["budget"] != "trial"]
     for claim in CLAIMS:
-        own = [one for one in measured if one.facts["table"] == claim.table]
+        own = [one for one in tried if one.facts["table"] == claim.table]
         for one in own or [None]:
             found = claim_cell(one, claim) if one else Cell()
             where = f"`{one.name}`" if one else f"`{claim.table}`"
