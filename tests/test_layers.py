@@ -17,7 +17,7 @@ PACKAGE = ROOT / "text2grad"
 LEVELS = {
     "types, files and mathematics": """
         schema missing files shapes conversations human_eval code_blocks folding token_bytes tables
-        borders charts wording process_tree sandbox_process sandbox_inside sandbox_calls
+        borders chart_axes charts wording process_tree sandbox_process sandbox_inside sandbox_calls
         sandbox_tiers sandbox sandbox_pool sandboxed sandboxed.slices sandboxed.rewrite
         sandboxed.values sandboxed.recorder sandboxed.guard sandboxed.cases
         sandboxed.pytest_cases sandboxed.harness evalplus_inside outcomes harness_report
@@ -73,7 +73,9 @@ LEVELS = {
         reflect grpo dpo scalar_reward""",
     "the paper's tables": """
         paper paper.methods paper.tables_data paper.budgets paper.stages paper.shared_stages
-        paper.plan paper.runner paper.results paper.render testbed.runs testbed.study""",
+        paper.plan paper.runner paper.measured paper.training paper.annotation_costs paper.results
+        paper.cells paper.training_tables paper.claims paper.render paper.page paper.drawing
+        paper.figures testbed.runs testbed.study""",
 }
 LEVEL_OF = {name: number for number, names in enumerate(LEVELS.values()) for name in names.split()}
 HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "deepspeed")

@@ -17,7 +17,7 @@ from text2grad.config.evaluation import (
     PolicyMetricsConfig,
 )
 from text2grad.config.launch import launch, parse
-from text2grad.config.paper import PaperRunConfig, PaperTablesConfig
+from text2grad.config.paper import PaperFiguresConfig, PaperRunConfig, PaperTablesConfig
 from text2grad.config.policy import PolicyConfig, SFTConfig
 from text2grad.config.reward_model import (
     MergeConfig,
@@ -40,6 +40,7 @@ __all__ = [
     "JudgeConfig",
     "MergeConfig",
     "MtBenchConfig",
+    "PaperFiguresConfig",
     "PaperRunConfig",
     "PaperTablesConfig",
     "PassAtKConfig",

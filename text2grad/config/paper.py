@@ -47,12 +47,29 @@ class PaperRunConfig:
 
 
 @dataclass(frozen=True)
-class PaperTablesConfig:
-    """Write the tables from what the runs measured."""
+class PaperMetricsConfig:
+    """Where measurements are taken from and kept."""
 
     runs_dir: str = "runs/paper"
-    """folder of the folders that run.py made"""
+    """folder of the folders that run.py made; "" takes the stored metrics alone"""
+    metrics_dir: str = "benchmarks/results/paper"
+    """what the runs measured, as small JSON files from which everything is made"""
+    testbed: str = "benchmarks/results/testbed.json"
+    """the figures of testbed.py"""
+    figures_dir: str = "benchmarks/results/figures"
+    """figures as SVG"""
+
+
+@dataclass(frozen=True)
+class PaperTablesConfig(PaperMetricsConfig):
+    """Write the tables from what the runs measured."""
+
     output_dir: str = "runs/paper/tables"
     """each table as .md, .csv and .tex"""
     results: str = "RESULTS.md"
     """all tables with what was run on what, and what failed; "" writes none"""
+
+
+@dataclass(frozen=True)
+class PaperFiguresConfig(PaperMetricsConfig):
+    """Draw the figures from what the runs measured."""

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 Flags = tuple[str, ...]
 RESUME: Flags = ("--resume_from_checkpoint", "auto")
+EMBEDDED = "smollm2-135m-instruct"
+"""folder of the model that is used where a budget names none"""
 
 
 @dataclass(frozen=True)

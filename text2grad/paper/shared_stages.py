@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from text2grad.paper.budgets import BUDGETS, RESUME, Budget
+from text2grad.paper.budgets import BUDGETS, EMBEDDED, RESUME, Budget
 from text2grad.paper.methods import ANNOTATIONS, REWARD_MODELS, SCALAR
 from text2grad.paper.stages import Command, Stage, Stages, files_hash, flags
 from text2grad.paper.tables_data import TABLES
@@ -49,7 +49,7 @@ class SharedStages:
         if self.data_path and not Path(self.data_path).exists():
             raise UserError(f"--data_path {args.data_path}: no such file or folder")
         named = args.model or self.budget.model
-        embedded = root / "models" / "smollm2-135m-instruct"
+        embedded = root / "models" / EMBEDDED
         self.model = _absolute(named) if named else str(embedded)
         self.judge_model = _absolute(args.model or self.budget.judge_model or self.model)
         self.is_embedded = not named

@@ -10,12 +10,14 @@ class Measure:
     """One column.
 
     Attributes:
-        name: key in what `metrics.py` wrote.
+        name: key in what was measured.
         title: as tables name it.
+        digits: decimals that are shown.
     """
 
     name: str
     title: str
+    digits: int = 3
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,40 @@ REWARD_MEASURES = (
     Measure("macro_f1", "macro-F1"),
     Measure("sign_accuracy", "sign accuracy"),
 )
+CONVERGENCE_MEASURES = (
+    Measure("first_score", "score at the start"),
+    Measure("last_score", "score at the end"),
+    Measure("steps_to_95", "steps to 95 % of the rise", 1),
+    Measure("samples_to_95", "responses to it", 0),
+    Measure("share_to_95", "share of all steps to it"),
+    Measure("best_share", "best at this share of the steps"),
+    Measure("steps_saved", "steps saved"),
+)
+TIME_MEASURES = (
+    Measure("seconds_step", "seconds per step", 2),
+    Measure("seconds_rollout", "sampling", 2),
+    Measure("seconds_critique", "critiques", 2),
+    Measure("seconds_score", "log-probabilities", 2),
+    Measure("seconds_update", "update", 2),
+    Measure("critique_share", "share of the critiques"),
+    Measure("critique_added", "critiques over the rest"),
+)
+SIGNAL_MEASURES = (
+    Measure("coverage", "share of the tokens that a quote marks"),
+    Measure("positive_share", "scored above 0"),
+    Measure("negative_share", "scored below 0"),
+    Measure("unmatched_rate", "quotes not in the response"),
+    Measure("reward_variance", "variance of the reward"),
+    Measure("advantage_variance", "variance of the advantage"),
+)
+ANNOTATION_MEASURES = (
+    Measure("input_tokens", "tokens read per response", 1),
+    Measure("output_tokens", "tokens written per response", 1),
+    Measure("cost_per_1000", "cost of 1,000 responses (USD)", 2),
+    Measure("cost", "cost of all (USD)", 2),
+    Measure("estimated", "replies with estimated tokens"),
+    Measure("word_coverage", "share of the words that a quote marks"),
+)
 _WORDS = Measure("mean_words", "words")
 _WON = Measure("win_rate", "win rate against the start model")
 _TEXT = (
@@ -70,6 +106,11 @@ TABLES = {
             ("text2grad", "rougeL"): 0.291,
             ("text2grad_no_cot", "rougeL"): 0.275,
             ("dense", "rougeL"): 0.196,
+            **{("text2grad", "steps_saved"): 0.22, ("text2grad", "best_share"): 0.75},
+            **{("scalar_ppo", "best_share"): 0.97},
+            **{("text2grad", "coverage"): 0.30, ("dense", "coverage"): 0.70},
+            **{("annotation", "word_coverage"): 0.30},
+            **{("annotation_dense", "word_coverage"): 0.70},
         },
         (
             "Text2Grad over PPO: +25.3 % BLEU, +6.7 ROUGE-L",
