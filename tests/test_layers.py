@@ -26,6 +26,7 @@ LEVELS = {
         model_shapes memory estimate estimate_time""",
     "flags and text": """
         config config.annotation config.backends config.checks config.deepspeed config.evaluation
+        config.human
         config.launch
         config.policy config.reward_model config.server config.testing config.training tasks
         tasks.kodcode tasks.slf5k tasks.spec tasks.ultrafeedback locate word_scores replies
@@ -43,7 +44,7 @@ LEVELS = {
         agreement alignment_health baselines consensus pass_at_k quality reward_report
         reward_quality progress summary_quality verdicts report_entries report_data report_pairs
         report_page report_view trends report_compare report before_after gate
-        ratings testbed.comparison testbed.critics testbed.plan testbed.table""",
+        ratings human_figures testbed.comparison testbed.critics testbed.plan testbed.table""",
     "models": """
         prefix_cache
         attention precision pretrained models quantisation devices run_folder rollout vllm_engine
@@ -70,10 +71,11 @@ LEVELS = {
         candidates prepare test_cases annotate align embedded environment reward_model sft generate
         metrics judge trainer
         mt_bench arc_challenge alpaca_eval
-        reflect grpo dpo scalar_reward""",
+        reflect grpo dpo scalar_reward
+        human_alignment annotation_sheet""",
     "the paper's tables": """
-        paper paper.methods paper.tables_data paper.budgets paper.stages paper.shared_stages
-        paper.plan paper.runner paper.measured paper.training paper.annotation_costs paper.results
+        paper paper.benchmarks paper.methods paper.tables_data paper.budgets paper.stages
+        paper.shared_stages paper.plan paper.runner paper.measured paper.training paper.annotation_costs paper.results
         paper.cells paper.training_tables paper.claims paper.render paper.page paper.drawing
         paper.figures testbed.runs testbed.study""",
 }

@@ -16,6 +16,7 @@ from text2grad.config.evaluation import (
     PolicyInferConfig,
     PolicyMetricsConfig,
 )
+from text2grad.config.human import HumanAlignmentConfig, SheetConfig, SheetImportConfig
 from text2grad.config.launch import launch, parse
 from text2grad.config.paper import PaperFiguresConfig, PaperRunConfig, PaperTablesConfig
 from text2grad.config.policy import PolicyConfig, SFTConfig
@@ -37,6 +38,7 @@ __all__ = [
     "EvalPlusConfig",
     "EvalPlusProblemsConfig",
     "GRPOConfig",
+    "HumanAlignmentConfig",
     "JudgeConfig",
     "MergeConfig",
     "MtBenchConfig",
@@ -55,6 +57,8 @@ __all__ = [
     "SFTConfig",
     "ScalarRewardConfig",
     "ServerConfig",
+    "SheetConfig",
+    "SheetImportConfig",
     "TestCaseConfig",
     "TestbedConfig",
     "launch",

@@ -29,13 +29,24 @@ class PaperRunConfig:
     annotator: Literal["", "openai", "reference", "execution"] = ""
     """who annotates, "" for the budget's"""
     base_url: str = ""
-    """server of --annotator openai and of --judge_model, any compatible one"""
+    """server of --annotator openai, any compatible one; of --judge_model too if it has no own"""
     annotator_model: str = "gpt-4o"
     """--annotator openai: model name at the server"""
     bert_model: str = ""
     """encoder for BERTScore, "" for the budget's, which has one only with paper"""
     judge_model: str = ""
-    """chat model that compares each run's answers with the start model's, "" for none"""
+    """chat model that compares each run's answers with the start model's and judges the benchmarks
+    that need one, "" for none"""
+    judge_base_url: str = ""
+    """server of --judge_model, "" for that of --base_url"""
+    benchmarks: tuple[str, ...] = ()
+    """public benchmarks: humaneval, mbpp (kodcode); arc_challenge, mt_bench, alpaca_eval
+    (ultrafeedback)"""
+    benchmark_files: tuple[str, ...] = ()
+    """NAME=FILE in place of a download, with the benchmark as name, mt_bench_references or
+    mt_bench_prompts"""
+    benchmark_samples: int = 0
+    """questions of each benchmark, 0 for all"""
     output_dir: str = ""
     """folder of the runs, "" for runs/paper/TABLE-BUDGET"""
     dry_run: bool = False
@@ -43,7 +54,9 @@ class PaperRunConfig:
 
     def __post_init__(self) -> None:
         at_least(self, 1, "seeds")
+        at_least(self, 0, "benchmark_samples")
         server_address(self, "base_url")
+        server_address(self, "judge_base_url")
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ class Budget:
         merge: flags of the scripts that merge adapters.
         answer: flags of `infer_val.py` in the evaluation.
         measure: flags of `metrics.py`.
+        benchmark: settings of the public benchmarks for which the policy writes answers.
     """
 
     model: str = ""
@@ -66,6 +67,7 @@ class Budget:
     merge: Flags = ()
     answer: Flags = ()
     measure: Flags = ()
+    benchmark: Mapping[str, int] = field(default_factory=dict)
 
 
 _LORA: Flags = ("--lora_target_modules", "all-linear", "--lora_last_layers", "12")
@@ -180,6 +182,7 @@ def _small(task: str, sizes: _Sizes, **changes: object) -> Budget:
         merge=("--dtype", "bf16"),
         reflect=("--temperature", "0", "--max_new_tokens", longest),
         answer=(*answers, "--max_new_tokens", longest),
+        benchmark={"prompt_max_length": 1536, "max_new_tokens": 4 * sizes.length},
     )
     return replace(budget, **_small_training(_TERMS[task], sizes), **changes)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from text2grad.paper.annotation_costs import read_annotation
+from text2grad.paper.benchmarks import BENCHMARKS, read_figures
 from text2grad.paper.measured import Measured, Run
 from text2grad.paper.methods import ANNOTATIONS, METHODS, SCALAR
 from text2grad.paper.plan import JUDGE, MEASURES, ROOT
@@ -152,7 +153,21 @@ def _read_run(path: Path, facts: Facts) -> Run:
         verdict = read_object(path / JUDGE / "judge.json", FLAG)
         check_shape(verdict, {"win_rate": NUMBER}, f"{FLAG} {path / JUDGE / 'judge.json'}", _ADVICE)
         figures["win_rate"] = verdict["win_rate"]
-    return Run(facts["method"], evaluation["n"], figures, facts["seed"])
+    own, counts = _read_benchmarks(path)
+    return Run(facts["method"], evaluation["n"], figures | own, facts["seed"], counts=counts)
+
+
+def _read_benchmarks(path: Path) -> tuple[dict[str, float | None], dict[str, int]]:
+    """The figures of a run's public benchmarks, and the number of questions behind each."""
+    figures: dict[str, float | None] = {}
+    counts: dict[str, int] = {}
+    for name, benchmark in BENCHMARKS.items():
+        if _is_done(path / name):
+            output = path / name / benchmark.output
+            own, count = read_figures(read_object(output, FLAG), benchmark, f"{FLAG} {output}")
+            figures |= own
+            counts |= dict.fromkeys(own, count)
+    return figures, counts
 
 
 def _read_training(path: Path, facts: Facts) -> list[Run]:

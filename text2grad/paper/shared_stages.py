@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from text2grad.paper.benchmarks import benchmark_files, choose_benchmarks
 from text2grad.paper.budgets import BUDGETS, EMBEDDED, RESUME, Budget
 from text2grad.paper.methods import ANNOTATIONS, REWARD_MODELS, SCALAR
 from text2grad.paper.stages import Command, Stage, Stages, files_hash, flags
@@ -40,8 +41,13 @@ class SharedStages:
         self.annotation, self.judging, self.policy = (root / t / self.table.tree for t in trees)
         if not self.policy.is_dir():
             raise UserError(f"{self.policy}: missing; run paper/run.py of a whole checkout")
-        judge = self.policy / "Evaluation" / "llm_as_a_judge.py"
-        if args.judge_model and not judge.exists():
+        self.evaluation = self.policy / "Evaluation"
+        self.benchmarks = choose_benchmarks(args)
+        self.benchmark_files = benchmark_files(args, self.benchmarks)
+        judge = self.evaluation / "llm_as_a_judge.py"
+        self.compares = bool(args.judge_model) and judge.exists()
+        asked = self.compares or any(one.is_judged for one in self.benchmarks.values())
+        if args.judge_model and not asked:
             raise UserError(f"--judge_model {args.judge_model}: table {args.table} has no judge")
         self.data = folder / "data"
         self.own = folder / "own_answers"

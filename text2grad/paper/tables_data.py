@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from text2grad.paper.benchmarks import BENCHMARKS
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -39,6 +41,12 @@ class PaperTable:
     measures: tuple[Measure, ...]
     published: dict[tuple[str, str], float] = field(default_factory=dict)
     claims: tuple[str, ...] = ()
+
+
+def _benchmarks(table: str) -> tuple[Measure, ...]:
+    """A column for each figure of the public benchmarks of a table."""
+    own = (one for one in BENCHMARKS.values() if one.table == table)
+    return tuple(Measure(figure.name, figure.title) for one in own for figure in one.figures)
 
 
 # of every reward model; the labels' own columns follow
@@ -125,6 +133,7 @@ TABLES = {
             Measure("solved", "solved"),
             Measure("checks_passed", "checks passed"),
             _WORDS,
+            *_benchmarks("kodcode"),
         ),
         claims=("MBPP+: +5.8 over PPO",),
     ),
@@ -132,7 +141,7 @@ TABLES = {
         "ultrafeedback",
         "UltraFeedback",
         "UltraFeedback: answers against the chosen ones",
-        _TEXT,
+        (*_TEXT, *_benchmarks("ultrafeedback")),
         claims=("AlpacaEval 2.0: +2.3 over PPO",),
     ),
 }
