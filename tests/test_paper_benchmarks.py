@@ -190,9 +190,7 @@ def as_ultrafeedback(stored):
 
 def test_benchmarks_are_columns_with_their_own_n(tmp_path):
     runs = build(tmp_path / "runs", as_ultrafeedback)
-    write_tables(
-        PaperTablesConfig(runs_dir=str(runs), output_dir=str(tmp_path / "tables"), results="")
-    )
+    write_tables(config(runs, tmp_path / "tables"))
     table = rows((tmp_path / "tables/slf5k-small.md").read_text())
     # 5 and 6: 5.5 -+ 12.7062 * 0.5
     assert table["Text2Grad"]["MT-Bench"] == "5.500 [-0.853, 11.853] (2 of 3 seeds) (n 160)"
