@@ -184,7 +184,7 @@ def test_flags_that_do_not_go_together(folder, flags, message):
 
 def test_the_output_is_not_the_input(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="--output_path ./x.json: is --data_path"):
+    with pytest.raises(UserError, match=r"--output_path ./x.json: is --data_path"):
         AnnotateConfig(data_path="x.json", output_path="./x.json")
 
 
