@@ -200,6 +200,14 @@ def test_a_reply_of_any_shape_is_read_or_named(body, failure):
     assert reply.usage.input == 18  # 8 + 40 / 4
 
 
+def test_a_reply_that_is_decoded_and_too_deep_to_be_shown_is_named():
+    body = []
+    for _ in range(20_000):
+        body = [body]
+    reply = read_reply(body, ASKED, "m", batch=True)
+    assert (reply.failure, reply.text) == ("reply without a message", "nested too deep")
+
+
 def test_tokens_are_those_that_the_server_counted():
     counted = {"prompt_tokens": 9, "completion_tokens": 4}
     body = {"choices": [], "usage": {**counted, "prompt_tokens_details": {"cached_tokens": 5}}}

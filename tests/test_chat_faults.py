@@ -132,18 +132,6 @@ def test_a_reply_that_nobody_can_decode_is_a_named_failure(folder, body):
     assert reasons(data) == {"r1": "the server's reply is not JSON"}
 
 
-def test_a_body_nested_as_deep_as_can_be_decoded_is_a_named_failure(folder):
-    data = write_many(folder, 120)
-
-    def deep(prompt, asked):
-        depth = 880 + number(prompt)
-        body = b'{"x": ' + b"[" * depth + b"]" * depth + b"}"
-        return (200, GOOD_REPLY) if number(prompt) == 0 else (200, body)
-
-    with serve(deep) as server, pytest.raises(UserError, match="20 requests in a row failed"):
-        annotate_file(config(data, base_url=server.url, concurrency=1))
-
-
 def test_a_time_to_return_that_no_calendar_has_is_none(folder):
     calls = Counter()
 

@@ -240,7 +240,7 @@ def _get(value: Any, key: str, kind: type) -> Any:
 def _shown(body: Any) -> str:
     try:
         return hide_keys(json.dumps(body, ensure_ascii=False))[:500]
-    except RecursionError:  # it was decoded with a few more frames to spare
+    except RecursionError:  # decoding had a few more frames to spare
         return "nested too deep"
 
 
