@@ -132,6 +132,15 @@ def test_a_reply_that_nobody_can_decode_is_a_named_failure(folder, body):
     assert reasons(data) == {"r1": "the server's reply is not JSON"}
 
 
+@pytest.mark.parametrize("status", [200, 400])
+def test_half_an_emoji_in_what_is_no_answer_stops_nothing(folder, status):
+    half = json.dumps({"message": "no \ud83d"}).encode()
+    data = write_many(folder, 3)
+    with serve(lambda p, b: (status, half) if number(p) == 1 else (200, GOOD_REPLY)) as server:
+        annotate_file(config(data, base_url=server.url))
+    assert list(reasons(data)) == ["r1"]
+
+
 def test_a_time_to_return_that_no_calendar_has_is_none(folder):
     calls = Counter()
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import openai
 
-from text2grad.schema import UserError
+from text2grad.schema import UserError, utf8_text
 
 KEY_VARIABLES = ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY")
 LONGEST_RETRY_AFTER = 600.0  # seconds; a server that asks for more is out for this run
@@ -179,7 +179,7 @@ def said_in(body: Any) -> str:
     said = _words(body, _DEEPEST_WORDS)
     if said.lstrip().startswith("<"):
         said = re.sub("<[^<>]*>", " ", said)
-    return " ".join(hide_keys(said).split())[:_LONGEST_WORDS]
+    return " ".join(hide_keys(utf8_text(said)).split())[:_LONGEST_WORDS]
 
 
 def _read_status(error: openai.APIStatusError, server: str, model: str, reached: bool) -> Trouble:

@@ -239,7 +239,7 @@ def _get(value: Any, key: str, kind: type) -> Any:
 
 def _shown(body: Any) -> str:
     try:
-        return hide_keys(json.dumps(body, ensure_ascii=False))[:500]
+        return hide_keys(utf8_text(json.dumps(body, ensure_ascii=False)))[:500]
     except RecursionError:  # decoding had a few more frames to spare
         return "nested too deep"
 
