@@ -21,11 +21,15 @@ GOOD_REPLY = {
 
 
 class Server:
-    """A chat server on loopback. `answer(prompt, body)` gives (status, reply object or text)."""
+    """A chat server on loopback. `answer(prompt, body)` gives (status, reply object or text).
+
+    Bytes are sent as they are, as the whole body.
+    """
 
     def __init__(self, answer):
         self.answer = answer
         self.bodies = []
+        self.headers = {"Content-Type": "application/json", "retry-after-ms": "1"}
         self.active = 0
         self.most_active = 0
         self.lock = threading.Lock()
@@ -38,6 +42,8 @@ class Server:
         status, said = self.answer(body["messages"][0]["content"], body)
         with self.lock:
             self.active -= 1
+        if isinstance(said, bytes):
+            return status, said
         if status != 200:
             return status, {"error": said}
         content = said if isinstance(said, str) else json.dumps(said)
@@ -68,11 +74,11 @@ def serve(answer):
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             status, reply = server.reply(body)
-            data = json.dumps(reply).encode()
+            data = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            for header in server.headers.items():
+                self.send_header(*header)
             self.send_header("Content-Length", str(len(data)))
-            self.send_header("retry-after-ms", "1")
             self.end_headers()
             with suppress(BrokenPipeError):  # a client that was stopped
                 self.wfile.write(data)

@@ -16,7 +16,7 @@ import openai
 from tqdm import tqdm
 
 from text2grad.chat_client import Answer, ChatClient, Parse, Question, Replies
-from text2grad.chat_errors import hide_keys
+from text2grad.chat_errors import NotJSON, decode_json, error_in, hide_keys, said_in
 from text2grad.chat_request import Message, connection, conversation, most_usage
 from text2grad.files import Row, read_rows, write_rows
 from text2grad.ledger import Usage
@@ -104,7 +104,7 @@ class BatchClient:
                 f"--batch_api: no batch endpoint at {client.server}, or it does not know a batch "
                 f"of {self.state} (remove that file to submit anew)"
             ) from error
-        except (openai.APIError, json.JSONDecodeError) as error:
+        except (openai.APIError, json.JSONDecodeError, NotJSON) as error:
             reason = client.read_trouble(error).reason
             raise UserError(f"--batch_api: {reason}; what was answered is kept") from error
         finally:
@@ -218,7 +218,7 @@ class _Asking:
         sent = self._client.shape.body([])
         for file in filter(None, (found.output_file_id, found.error_file_id)):
             for line in self._server.files.content(file).text.split("\n"):
-                row = json.loads(line) if line.strip() else {}
+                row = decode_json(line) if line.strip() else {}
                 question = of_name.pop(row.get("custom_id"), None)
                 if question:
                     self._take(question, row, sent)
@@ -229,9 +229,8 @@ class _Asking:
 
     def _take(self, question: _Question, row: Row, sent: Row) -> None:
         client, response = self._client, row.get("response") or {}
-        if response.get("status_code") != 200:
-            said = row.get("error") or (response.get("body") or {}).get("error") or {}
-            told = hide_keys(str(said.get("message") or "no reason given")).split("\n")[0][:200]
+        if response.get("status_code") != 200 or error_in(response.get("body")):
+            told = said_in(row.get("error") or response.get("body")) or "no reason given"
             if not client.shape.leave_out(sent, told):
                 status = response.get("status_code", "")
                 self._finish(question, Unparseable(f"batch: {status} {told}"))

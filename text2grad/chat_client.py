@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 import openai
 from tqdm import tqdm
 
-from text2grad.chat_errors import Trouble, read_trouble
+from text2grad.chat_errors import NotJSON, Trouble, decode_reply, read_trouble, server_words
 from text2grad.chat_request import (
     AskingRules,
     Message,
@@ -35,7 +34,7 @@ from text2grad.schema import Unparseable, UserError
 
 __all__ = ["ChatClient", "object_schema", "parse_message", "response_format"]
 
-_FAILURES = (openai.APIError, asyncio.TimeoutError, json.JSONDecodeError, UnicodeDecodeError)
+_FAILURES = (openai.APIError, asyncio.TimeoutError, NotJSON)
 _FAILURES_IN_A_ROW = 20  # of the server, not of parsing; then the run stops
 _BUSY_RETRIES = 3  # times --max_retries
 _FULL_SECONDS = 0.2  # until money that is set aside for others may be free
@@ -162,8 +161,7 @@ class ChatClient:
         """The decoded reply to one request, sent without what the server does not know.
 
         Raises:
-            openai.APIError, asyncio.TimeoutError, json.JSONDecodeError, UnicodeDecodeError: it
-                failed.
+            openai.APIError, asyncio.TimeoutError, NotJSON: it failed.
         """
         while True:
             body = self.shape.body(messages)
@@ -171,9 +169,10 @@ class ChatClient:
             try:
                 # the SDK's own time-out starts again with every byte that comes
                 raw = await asyncio.wait_for(request, self.flags.timeout_seconds)
-                return json.loads(raw.content)
-            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                if not self.shape.leave_out(body, self.read_trouble(error).reason):
+                return decode_reply(raw.http_response)
+            except openai.APIStatusError as error:
+                unfit = error.status_code in (400, 422)
+                if not (unfit and self.shape.leave_out(body, server_words(error))):
                     raise
 
     def note_reply(self) -> None:
@@ -200,15 +199,17 @@ class ChatClient:
             )
         return True
 
-    def give_up(self, reason: str) -> Unparseable:
+    def give_up(self, trouble: Trouble) -> Unparseable:
         """A request that failed for good, as a value, or an error where going on is pointless."""
-        self._failures += 1
+        # where others were answered, now or in an earlier run, a refused one is at fault itself
+        if trouble.then != "never" or not self.ledger.all.replies:
+            self._failures += 1
         if self._failures >= _FAILURES_IN_A_ROW:
             raise UserError(
                 f"{self.rules.flag}: {_FAILURES_IN_A_ROW} requests in a row failed, the last: "
-                f"{reason}{self.rules.kept}"
+                f"{trouble.reason}{self.rules.kept}"
             )
-        return Unparseable(reason)
+        return Unparseable(trouble.reason)
 
 
 class Replies:
@@ -294,7 +295,7 @@ class _Asking:
             times = min(question.refusals + question.failures, client.in_a_row)
             wait = backoff_seconds(times, random.random, trouble.retry_after)
             return Later(wait, trouble.busy)
-        self._replies.finish(question, client.give_up(trouble.reason))
+        self._replies.finish(question, client.give_up(trouble))
         return None
 
 

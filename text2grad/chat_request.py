@@ -170,8 +170,7 @@ def read_reply(body: Any, messages: Sequence[Message], model: str, batch: bool =
     usage = _read_usage(_get(body, "usage", dict), messages, text, model, batch)
     ending = _get(choice, "finish_reason", str)
     if message is None:
-        shown = hide_keys(json.dumps(body, ensure_ascii=False))[:500]
-        return Reply(shown, "reply without a message", False, usage)
+        return Reply(_shown(body), "reply without a message", False, usage)
     refusal = hide_keys(utf8_text(_get(message, "refusal", str) or ""))
     if refusal and not text:
         return Reply(refusal, "refused by the model", False, usage)
@@ -236,6 +235,13 @@ def object_schema(properties: Mapping[str, Any]) -> dict[str, Any]:
 def _get(value: Any, key: str, kind: type) -> Any:
     found = value.get(key) if isinstance(value, dict) else None
     return found if isinstance(found, kind) else None
+
+
+def _shown(body: Any) -> str:
+    try:
+        return hide_keys(utf8_text(json.dumps(body, ensure_ascii=False)))[:500]
+    except RecursionError:  # decoding had a few more frames to spare
+        return "nested too deep"
 
 
 def _read_usage(
