@@ -40,6 +40,7 @@ def reasons(data):
         (422, {"detail": [{"loc": ["body", "response_format"], "msg": "Extra inputs"}]}),
         (400, {"error": "response_format is not supported"}),
         (400, "response_format is not supported"),
+        (400, {"error": {"message": "This model does not support structured outputs."}}),
         (200, {"error": {"code": 400, "message": "response_format is not supported"}}),
     ],
 )

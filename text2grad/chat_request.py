@@ -20,6 +20,8 @@ Message = dict[str, str]
 Prompt = str | Sequence[Message]
 """one user turn, or several messages"""
 
+# how servers name what they do not take
+_SHAPE_WORDS = ("response_format", "schema", "structured")
 _AGAIN = (
     "This reply cannot be used ({reason}). Answer the request above once more, in exactly the form "
     "that it describes; where that is a JSON object, with nothing but this one object."
@@ -115,7 +117,7 @@ class RequestShape:
             limit = self._settings.pop("max_tokens", sent["max_tokens"])
             self._settings["max_completion_tokens"] = limit
             return True
-        if "response_format" in sent and ("response_format" in said or "schema" in said.lower()):
+        if "response_format" in sent and any(word in said.lower() for word in _SHAPE_WORDS):
             self._settings.pop("response_format", None)
             return True
         for name in ("temperature", "top_p"):
