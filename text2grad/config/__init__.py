@@ -17,6 +17,7 @@ from text2grad.config.evaluation import (
     PolicyMetricsConfig,
 )
 from text2grad.config.launch import launch, parse
+from text2grad.config.noise import NoiseConfig
 from text2grad.config.paper import PaperRunConfig, PaperTablesConfig
 from text2grad.config.policy import PolicyConfig, SFTConfig
 from text2grad.config.reward_model import (
@@ -40,6 +41,7 @@ __all__ = [
     "JudgeConfig",
     "MergeConfig",
     "MtBenchConfig",
+    "NoiseConfig",
     "PaperRunConfig",
     "PaperTablesConfig",
     "PassAtKConfig",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from text2grad.files import check_writable, write_text
+from text2grad.paper.noise_results import read_noise_tables
 from text2grad.paper.results import Cell, Table, read_tables
 from text2grad.tables import interval_text, markdown_table
 
@@ -31,6 +32,7 @@ def write_tables(args: PaperTablesConfig) -> None:
         UserError: there is no finished run, or a file of one is damaged.
     """
     tables = read_tables(Path(args.runs_dir))
+    tables += read_noise_tables(Path(args.runs_dir))
     folder = check_writable(args.output_dir, "--output_dir")
     for table in tables:
         write_text(folder / f"{table.name}.md", markdown(table), "--output_dir")

@@ -9,8 +9,9 @@ from statistics import mean
 from typing import Any
 
 from text2grad.paper.methods import METHODS, REWARD_MODELS
-from text2grad.paper.plan import JUDGE, MEASURES
+from text2grad.paper.plan import JUDGE, MEASURES, ROOT
 from text2grad.paper.runner import read_progress
+from text2grad.paper.shared_stages import JUDGES
 from text2grad.paper.tables_data import REWARD_MEASURES, TABLES, Measure
 from text2grad.report_data import read_object
 from text2grad.reward_report import check_reward_report
@@ -106,13 +107,22 @@ def read_tables(folder: Path) -> list[Table]:
     """
     found: list[Table] = []
     for own in sorted(path.parent for path in folder.glob("*/runs")):
-        runs = [_read_run(path) for path in finished(own / "runs") if _is_done(path / MEASURES)]
-        judges = [_read_judge(path) for path in finished(own) if path.name.startswith("reward_")]
+        runs, judges = finished_runs(own / "runs"), finished_judges(own)
         found += [policy_table(own, runs)] if runs else []
         found += [reward_table(own, judges)] if judges else []
     if not found:
         raise UserError(f"{FLAG} {folder}: holds no finished run; paper/run.py makes some")
     return found
+
+
+def finished_runs(folder: Path) -> list[Run]:
+    """The runs in a folder that are done and measured."""
+    return [_read_run(path) for path in finished(folder) if _is_done(path / MEASURES)]
+
+
+def finished_judges(folder: Path) -> list[Run]:
+    """What was measured against the annotation: reward models, and other annotators."""
+    return [_read_judge(path) for path in finished(folder) if path.name.startswith(JUDGES)]
 
 
 def policy_table(folder: Path, runs: Sequence[Run]) -> Table:
@@ -142,18 +152,21 @@ def policy_table(folder: Path, runs: Sequence[Run]) -> Table:
 
 
 def reward_table(folder: Path, judges: Sequence[Run]) -> Table:
-    """Every reward model, those that were not trained with empty cells."""
+    """Every reward model, those that were not trained with empty cells, and what else judges."""
     facts = shared_facts(folder, judges)
-    labels = [label.name for label in get_task(facts["table"]).labels]
+    task = get_task(TABLES[facts["table"]].task_name(ROOT))
+    labels = [label.name for label in task.labels]
     measures = [*REWARD_MEASURES]
     for name in labels:
         measures += [
             Measure(f"{name}_{kind}", f"{name} {kind}") for kind in ("precision", "recall")
         ]
     rows = []
-    for name, kind in REWARD_MODELS.items():
+    titles = {name: kind.title for name, kind in REWARD_MODELS.items()}
+    others = [run.row for run in judges if run.row not in titles]
+    for name, title in (titles | dict(zip(others, others, strict=True))).items():
         own = [run for run in judges if run.row == name]
-        rows.append((name, kind.title, [cell(own, one.name) for one in measures]))
+        rows.append((name, title, [cell(own, one.name) for one in measures]))
     return Table(
         name=f"{folder.name}-reward_models",
         title=f"{TABLES[facts['table']].tree}: reward models, budget `{facts['budget']}`",
@@ -245,8 +258,8 @@ def _read_judge(path: Path) -> Run:
 
 
 def _all_stages(folder: Path) -> list[Path]:
-    runs = _stages(folder / "runs")
-    return [*_stages(folder), *runs, *(path for run in runs for path in _stages(run))]
+    found = sorted(path.parent for path in folder.rglob("stage.json"))
+    return [path for path in found if ".aside-" not in str(path.relative_to(folder))]
 
 
 def _failures(folder: Path) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class PaperTable:
         measures: its columns.
         published: the paper's own figures, {(method, measure): value}.
         claims: what the paper says without a value for a cell.
+        task_file: the `TaskSpec` of a task that has no trees of its own, from the top of the
+            checkout; its scripts are those in `tree`.
     """
 
     task: str
@@ -37,6 +40,11 @@ class PaperTable:
     measures: tuple[Measure, ...]
     published: dict[tuple[str, str], float] = field(default_factory=dict)
     claims: tuple[str, ...] = ()
+    task_file: str = ""
+
+    def task_name(self, root: Path) -> str:
+        """The task as --task takes it; `root` is the top of the checkout."""
+        return str(root / self.task_file) if self.task_file else self.task
 
 
 # of every reward model; the labels' own columns follow
@@ -93,5 +101,18 @@ TABLES = {
         "UltraFeedback: answers against the chosen ones",
         _TEXT,
         claims=("AlpacaEval 2.0: +2.3 over PPO",),
+    ),
+    "writing": PaperTable(
+        "writing",
+        "SLF5K",
+        "Writing: short texts in which many answers are right",
+        (
+            Measure("support_score", "craft"),
+            Measure("asked_words", "asked words used"),
+            Measure("perplexity", "perplexity (lower is better)"),
+            _WORDS,
+            _WON,
+        ),
+        task_file="paper/writing/task.py",
     ),
 }
