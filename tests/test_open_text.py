@@ -29,7 +29,7 @@ def said(response, prompt=ASKED):
 
 
 def test_words_that_are_asked_for():
-    assert list(asked_words(ASKED).values()) == ["lamp", "rope", "monday"]
+    assert list(asked_words(ASKED).values()) == ["lamp", "rope", "Monday"]
     assert list(asked_words("Using the word salt, in one sentence.").values()) == ["salt"]
     assert asked_words("Write a story in fifty words about Monday.") == {}
     assert asked_share(ASKED, "The lamps went out on Monday.") == pytest.approx(2 / 3)
@@ -40,7 +40,7 @@ def test_good_is_what_brings_in_a_word_for_the_first_time():
     good, poor, critique = said("He hung the lamp on a rope. Nobody came. The lamp went out.")
     assert good == ["He hung the lamp on a rope"]
     assert poor == ["The lamp went out"]  # the third of two sentences
-    assert "“monday”" in critique
+    assert "“Monday”" in critique
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from text2grad.annotators.wording import VariantChooser
 from text2grad.schema import Feedback, Record
 from text2grad.tasks import TaskSpec
 
-_ASKED = re.compile(lists.ASKED_WORDS)
+_ASKED = re.compile(lists.ASKED_WORDS, re.I)
 _WORN = [re.compile(line) for line in lists.WORN.strip().split("\n")]
 _ABOUT = [re.compile(line) for line in lists.ABOUT_THE_TEXT.strip().split("\n")]
 # the surest are quoted first
@@ -51,7 +51,7 @@ _BLAME = {
 _MISSING = (
     "It never uses {words}.",
     "{words} is missing.",
-    "What was asked for is not in: {words}.",
+    "What it lacks is {words}.",
 )
 _CLEAN = ("Nothing in it is worn or said twice.", "It keeps to what was asked.")
 _EMPTY = ("Little of what was asked for is in it.", "It makes nothing of the request.")
@@ -94,7 +94,8 @@ def judge_open_text(record: Record, task: TaskSpec) -> Feedback:
     if asked and not good:
         said.append(choose(_EMPTY))
     said += [choose(_BLAME[f.fault]).format(quote=shown(f)) for f in poor]
-    missing = [word for word in asked if word not in {w for f in findings for w in f.words}]
+    used = {word.stem for word in answer.words}
+    missing = [word for word in asked if word not in used]
     if missing:
         said.append(choose(_MISSING).format(words=_named(missing, asked)))
     elif not poor:
@@ -121,11 +122,11 @@ def asked_share(prompt: str, response: str) -> float | None:
 def asked_words(prompt: str) -> dict[str, str]:
     """Words that the response is to use, by their stems.
 
-    Example: "a story with the words lamp, rope and Monday" -> stems of lamp, rope and monday
+    Example: "a story with the words lamp, rope and Monday" -> stems of lamp, rope and Monday
     """
-    found = _ASKED.search(prompt.lower())
-    words = re.findall(r"[\w'’-]+", found[1]) if found else []
-    return {stem(word): word for word in words if word != "and"}
+    found = _ASKED.search(prompt)
+    words = re.split(r",? and |, ", found[1]) if found else []
+    return {stem(word.lower()): word for word in words}
 
 
 def find_all(prompt: str, answer: AnswerText) -> list[Finding]:
