@@ -1,6 +1,7 @@
 """Write the paper's tables from what the runs measured.
 
-In: the folders that run.py made. Out: each table as Markdown, CSV and LaTeX, and `RESULTS.md`.
+In: the folders that run.py made. Out: small JSON files of what they measured, each table as
+Markdown, CSV and LaTeX, and `RESULTS.md`.
 
     python paper/tables.py
 """
@@ -16,4 +17,4 @@ class Args(PaperTablesConfig):
 
 
 if __name__ == "__main__":
-    launch(Args, "text2grad.paper.render:write_tables")
+    launch(Args, "text2grad.paper.page:write_tables")

@@ -43,7 +43,9 @@ class Server:
         content = said if isinstance(said, str) else json.dumps(said)
         message = {"role": "assistant", "content": content}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        usage = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
         return 200, {
+            "usage": usage,
             "id": "x",
             "object": "chat.completion",
             "created": 0,

@@ -8,10 +8,12 @@ from text2grad.agreement import (
     bootstrap_interval,
     class_scores,
     classes_of,
+    cohen_kappa,
     compare,
     label_units,
     macro_f1,
     match_spans,
+    one_against_rest,
     sign_accuracy,
     token_units,
     word_units,
@@ -138,3 +140,29 @@ def test_bootstrap_interval():
 
 def test_classes_follow_the_task():
     assert classes_of(TASK) == CLASSES
+
+
+# -- kappa
+
+
+def test_kappa_by_hand():
+    # 35 of 50 alike; by chance 25/50 * 30/50 + 25/50 * 20/50 = 0.5: (0.7 - 0.5) / 0.5
+    table = np.array([[20, 5, 0], [10, 15, 0]])
+    assert cohen_kappa(table) == pytest.approx(0.4)
+    assert cohen_kappa(table / 7) == pytest.approx(0.4)
+    assert cohen_kappa(np.array([[5, 0, 0], [0, 9, 0]])) == pytest.approx(1.0)
+    # always the same label: by chance as often alike
+    assert cohen_kappa(np.array([[5, 0, 0], [9, 0, 0]])) == pytest.approx(0.0)
+    assert cohen_kappa(np.array([[5, 0, 0], [0, 0, 0]])) is None
+    assert cohen_kappa(np.zeros((2, 3))) is None
+
+
+def test_an_unreadable_reply_lowers_kappa():
+    # 4 of 8 alike, by chance 4/8 * 2/8 + 4/8 * 2/8 = 0.25: 0.25 / 0.75
+    assert cohen_kappa(np.array([[2, 0, 2], [0, 2, 2]])) == pytest.approx(1 / 3)
+
+
+def test_one_label_against_the_rest():
+    table = np.array([[3, 1, 0, 5], [0, 2, 4, 1], [6, 0, 7, 0]])
+    np.testing.assert_array_equal(one_against_rest(table, 0), [[3, 1, 5], [6, 13, 1]])
+    np.testing.assert_array_equal(one_against_rest(table, 2), [[7, 6, 0], [4, 6, 6]])

@@ -19,6 +19,7 @@ from text2grad.config import DPOConfig, GRPOConfig, ReflectConfig, ScalarRewardC
 from text2grad.dpo import train_dpo
 from text2grad.grpo import CritiqueReward, Rollouts, train_grpo
 from text2grad.pairs import make_pairs
+from text2grad.paper.training import read_training
 from text2grad.reflect import reflect_file
 from text2grad.rollout import Sampling
 from text2grad.run_folder import MetricsFile
@@ -128,6 +129,10 @@ def test_grpo_trains_logs_and_goes_on(grpo_flags, model, tmp_path):
     scores = [row["score"] for row in samples[:8]]
     assert first[0]["reward"] == pytest.approx(sum(scores) / 8)
     assert json.loads((folder / "config.json").read_text())["flags"]["num_generations"] == 4
+    batches, _, scored = read_training(folder, "--runs_dir")  # as the paper's tables do
+    means = [sum(row["score"] for row in samples[at : at + 8]) / 8 for at in (0, 8)]
+    assert (batches, scored.samples) == (2, (8, 16))
+    assert scored.score == pytest.approx(means)
     final = folder / "final"
     assert not (final / "ref").exists()
     ids = torch.arange(3, 20)[None]

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "text2grad"
 LEVELS = {
     "types, files and mathematics": """
         schema missing files shapes conversations human_eval code_blocks folding token_bytes tables
-        borders charts wording process_tree sandbox_process sandbox_inside sandbox_calls
+        borders chart_axes charts wording process_tree sandbox_process sandbox_inside sandbox_calls
         sandbox_tiers sandbox sandbox_pool sandboxed sandboxed.slices sandboxed.rewrite
         sandboxed.values sandboxed.recorder sandboxed.guard sandboxed.cases
         sandboxed.pytest_cases sandboxed.harness evalplus_inside outcomes harness_report
@@ -26,6 +26,7 @@ LEVELS = {
         model_shapes memory estimate estimate_time""",
     "flags and text": """
         config config.annotation config.backends config.checks config.deepspeed config.evaluation
+        config.human
         config.launch
         config.policy config.reward_model config.server config.testing config.training tasks
         tasks.kodcode tasks.slf5k tasks.spec tasks.ultrafeedback locate word_scores replies
@@ -43,7 +44,7 @@ LEVELS = {
         agreement alignment_health baselines consensus pass_at_k quality reward_report
         reward_quality progress summary_quality verdicts report_entries report_data report_pairs
         report_page report_view trends report_compare report before_after gate
-        ratings testbed.comparison testbed.critics testbed.plan testbed.table""",
+        ratings human_figures testbed.comparison testbed.critics testbed.plan testbed.table""",
     "models": """
         prefix_cache
         attention precision pretrained models quantisation devices run_folder rollout vllm_engine
@@ -71,11 +72,14 @@ LEVELS = {
         candidates prepare test_cases annotate align embedded environment reward_model sft generate
         metrics judge trainer
         mt_bench arc_challenge alpaca_eval
-        reflect grpo dpo scalar_reward""",
+        reflect grpo dpo scalar_reward
+        human_alignment annotation_sheet""",
     "the paper's tables": """
-        paper paper.methods paper.tables_data paper.budgets paper.stages paper.variants
-        paper.shared_stages paper.plan paper.runner paper.results paper.noise_results paper.render
-        testbed.runs testbed.study""",
+        paper paper.benchmarks paper.methods paper.tables_data paper.budgets paper.stages
+        paper.variants paper.shared_stages paper.plan paper.runner paper.measured paper.training
+        paper.annotation_costs paper.results paper.cells paper.training_tables paper.noise_table
+        paper.claims paper.render paper.page paper.drawing paper.figures testbed.runs
+        testbed.study""",
 }
 LEVEL_OF = {name: number for number, names in enumerate(LEVELS.values()) for name in names.split()}
 HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "deepspeed")

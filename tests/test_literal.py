@@ -26,11 +26,12 @@ from tiny import byte_level_tokenizer, tiny_llama
 from trees import ROOT, SCRIPTS, SHELLS, TREES
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-# test_quickstart.py, test_mt_bench.py, test_benchmark_programs.py, test_presets.py and
-# test_paper_run.py are about these, and tests/run.sh runs env.sh
+# test_quickstart.py, test_mt_bench.py, test_benchmark_programs.py, test_presets.py,
+# test_paper_run.py, test_annotation_sheet.py and test_human_alignment.py are about these, and
+# tests/run.sh runs env.sh
 ELSEWHERE = ("git clone", "bash env.sh", "bash quickstart.sh", "bash tests/run.sh")
 ELSEWHERE += ("python mt_bench.py", "bash arc_challenge.sh", "bash alpaca_eval.sh", "bash presets/")
-ELSEWHERE += ("python paper/run.py",)
+ELSEWHERE += ("python paper/",)
 SLOW_TASKS = ("KodCode", "UltraFeedback")
 SENTENCES = (
     "The dog ran to the park and saw a cat.",

@@ -4,12 +4,16 @@ import json
 
 import pytest
 from test_paper_plan import planned, started
+from test_paper_tables import FIXTURE
 from trees import ROOT, check_flags
 
 from text2grad.config import PaperRunConfig, PaperTablesConfig
-from text2grad.paper.noise_results import lead, read_noise_tables
-from text2grad.paper.render import write_tables
-from text2grad.paper.results import Cell, Run
+from text2grad.paper.cells import Cell, lead, reward_table
+from text2grad.paper.measured import Measured, Run, read_stored
+from text2grad.paper.methods import METHODS, REWARD_MODELS
+from text2grad.paper.noise_table import noise_tables
+from text2grad.paper.page import write_tables
+from text2grad.paper.results import read_folder, read_folders
 from text2grad.paper.runner import default_folder
 from text2grad.schema import UserError
 from text2grad.student import student_interval
@@ -168,42 +172,67 @@ def test_each_annotator_has_a_folder_of_its_own():
     assert folder(budget="paper") == "slf5k-paper"
 
 
-# -- the table of noise
+# -- the tables of it
+
+FACTS = {"table": "slf5k", "budget": "small", "start": "base", "model": "smollm2-135m-instruct"}
+FACTS |= {"machine": "2 cores", "data_path": "", "annotator": {"annotator": "reference"}}
+DONE = {"key": "k", "done": True, "seconds": 60.0}
+FLIP = {"noise": "flip", "noise_at": "rewards"}
+
+
+def write_files(folder, files):
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(json.dumps(content))
 
 
 def write_runs(folder, kind, finals):
     """Finished runs {method: [ROUGE-L of seed 1, 2, ...]} with the facts of one noise."""
     for method, values in finals.items():
         for seed, value in enumerate(values, 1):
-            facts = {"table": "slf5k", "budget": "small", "start": "base", "model": "m"}
-            facts |= {
-                "machine": "2 cores",
-                "data_path": "",
-                "annotator": {"annotator": "reference"},
-            }
-            facts |= {"method": method, "seed": seed, **kind}
-            run = folder / f"{method}-{seed}"
-            files = {"run.json": facts, "stage.json": {"key": "k", "done": True}}
-            files |= {"measures/stage.json": {"key": "k", "done": True}}
+            files = {"run.json": FACTS | {"method": method, "seed": seed, **kind}}
+            files |= {"stage.json": DONE, "measures/stage.json": DONE}
             files |= {"measures/evaluation.json": {"n": 32, "after": {"rougeL": value}}}
-            for name, content in files.items():
-                (run / name).parent.mkdir(parents=True, exist_ok=True)
-                (run / name).write_text(json.dumps(content))
+            write_files(folder / f"{method}-{seed}", files)
 
 
-def test_the_table_says_how_far_span_leads_scalar_under_each_noise(tmp_path):
+def write_judge(folder, macro_f1, **facts):
+    """A finished reward model, measured on 60 responses."""
+    report = json.loads(FIXTURE.read_text())["slf5k-small/reward_model-spans/metrics.json"]
+    report["systems"]["reward_model"]["tokens"]["macro_f1"] = macro_f1
+    report["macro_f1_interval"] = {}
+    files = {"run.json": FACTS | {"reward_model": "spans"} | facts, "stage.json": DONE}
+    write_files(folder, files | {"metrics.json": report})
+
+
+@pytest.fixture
+def noisy_runs(tmp_path):
     own = tmp_path / "slf5k-small"
-    methods = ("text2grad", "scalar_ppo")
-    write_runs(own / "runs", {}, {"sft": [0.9], **dict(zip(methods, ([0.5], [0.2]), strict=True))})
-    flip = {"noise": "flip", "noise_at": "rewards"}
+    pair = ("text2grad", "scalar_ppo")
+    write_runs(own / "runs", {}, {"sft": [0.9], "text2grad": [0.5], "scalar_ppo": [0.2]})
+    write_judge(own / "reward_model-spans", 0.5)
     for rate, ours in ((0.4, [0.2, 0.5]), (0.05, [0.4, 0.4])):
-        folder = own / f"noise/flip-{rate}-rewards"
-        write_runs(
-            folder, flip | {"rate": rate}, dict(zip(methods, (ours, [0.1, 0.2]), strict=True))
-        )
-    (table,) = read_noise_tables(tmp_path)
-    column = [measure.name for measure in table.measures].index("rougeL")
-    cells = {key: row[column] for key, _, row in table.rows}
+        finals = dict(zip(pair, (ours, [0.1, 0.2]), strict=True))
+        write_runs(own / f"noise/flip-{rate}-rewards", FLIP | {"rate": rate}, finals)
+    labels = {"noise": "drop", "noise_at": "labels", "rate": 0.2}
+    folder = own / "noise/drop-0.2-labels"
+    write_runs(folder, labels, {"text2grad": [0.3]})
+    write_judge(folder / "reward_model-spans", 0.25, **labels)
+    write_files(folder, {"annotation/stage.json": DONE})
+    write_files(folder, {"dense-1/stage.json": DONE | {"done": False, "error": "full"}})
+    return tmp_path
+
+
+def column(table, name):
+    """{row: cell} of one measure."""
+    place = [measure.name for measure in table.measures].index(name)
+    return {key: cells[place] for key, _, cells in table.rows}
+
+
+def test_the_table_says_how_far_span_leads_scalar_under_each_noise(noisy_runs):
+    (measured,) = read_folders(noisy_runs)
+    (table,) = noise_tables(measured)
+    cells = column(table, "rougeL")
     assert list(cells)[:3] == ["none/scalar_ppo", "none/text2grad", "none/lead"]
     assert "none/sft" not in cells  # nothing to compare it with
     assert cells["none/lead"] == Cell(pytest.approx(0.3), None, 1, 32)
@@ -214,17 +243,86 @@ def test_the_table_says_how_far_span_leads_scalar_under_each_noise(tmp_path):
     assert (found.seeds, found.n) == (2, 32)
     places = [list(cells).index(f"flip {rate} of the rewards/lead") for rate in ("5%", "40%")]
     assert places == sorted(places)
-    write_tables(PaperTablesConfig(str(tmp_path), str(tmp_path / "tables"), ""))
-    text = (tmp_path / "tables/slf5k-small-noise.md").read_text()
+    # errors in the labels have a reward model of their own
+    judged = column(table, "macro_f1")
+    assert judged["drop 20% of the labels/text2grad"] == Cell(0.25, None, 1, 60)
+    assert judged["flip 40% of the rewards/text2grad"] == Cell(0.5, None, 1, 60)
+    assert judged["none/lead"] == Cell()
+    assert table.command == (
+        "python paper/run.py --table slf5k --budget small --methods text2grad --noise drop:0.2 "
+        "--noise_at labels; python paper/run.py --table slf5k --budget small --noise flip:0.05 "
+        "flip:0.4 --noise_at rewards"
+    )
+
+
+def test_noisy_runs_are_stored_and_rendered_as_all_others(noisy_runs):
+    place = {name: str(noisy_runs / name) for name in ("metrics_dir", "testbed", "figures_dir")}
+    place |= {"output_dir": str(noisy_runs / "tables"), "results": str(noisy_runs / "R.md")}
+    write_tables(PaperTablesConfig(runs_dir=str(noisy_runs), **place))
+    text = (noisy_runs / "tables/slf5k-small-noise.md").read_text()
     assert "| flip 40% of the rewards: lead of span over scalar | 2 | 32 |" in text
-    others = (tmp_path / "tables/slf5k-small.md").read_text()
+    others = (noisy_runs / "tables/slf5k-small.md").read_text()
     assert "| Text2Grad | 1 |" in others  # noisy runs are none of the method's
+    page = (noisy_runs / "R.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert "\n".join(rows) in page
+    assert "--noise flip:0.05 flip:0.4 --noise_at rewards`\n" in page
+    assert "with errors in critiques (9)" in page
+    assert "- `slf5k-small`, noise/drop-0.2-labels/dense-1: full" in page
+    # 12 runs and their measures, two reward models, a noisy copy and what failed: one minute each
+    (stored,) = read_stored(noisy_runs / "metrics_dir")
+    assert stored.minutes == 28
+    again = PaperTablesConfig(runs_dir="", **place | {"output_dir": str(noisy_runs / "again")})
+    write_tables(again)
+    assert (noisy_runs / "again/slf5k-small-noise.md").read_text() == text
+    assert (noisy_runs / "R.md").read_text() == page
+
+
+def test_noisy_runs_alone_have_a_table(tmp_path):
+    own = tmp_path / "slf5k-small"
+    write_runs(own / "noise/flip-0.4-rewards", FLIP | {"rate": 0.4}, {"text2grad": [0.2]})
+    (measured,) = read_folders(tmp_path)
+    (table,) = noise_tables(measured)
+    assert list(column(table, "rougeL")) == ["flip 40% of the rewards/text2grad"]
+    assert noise_tables(Measured("slf5k-small", measured.facts)) == []
+    assert not set(METHODS) & set(REWARD_MODELS)  # one key tells which of the two a row is
+
+
+def test_noisy_runs_with_other_settings_and_damaged_rows_are_errors(noisy_runs, tmp_path):
+    path = noisy_runs / "slf5k-small/noise/drop-0.2-labels/text2grad-1/run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model": "other"}))
+    with pytest.raises(UserError, match="text2grad was made with model other"):
+        read_folders(noisy_runs)
+    for row in ("labels/flip:x/text2grad", "labels", "labels/flip:0.2"):
+        damaged = Measured("slf5k-small", FACTS, noise=[Run(row, 1, {})])
+        with pytest.raises(UserError, match=rf"--metrics_dir slf5k-small.json: (flip:x|{row}): "):
+            noise_tables(damaged)
 
 
 def test_a_lead_is_over_the_seeds_that_both_have():
-    def runs(**by_seed):
-        return [Run("x", 5, {"m": v}, {"seed": s}, {}) for s, v in by_seed.items()]
+    def runs(row, **by_seed):
+        return [Run(row, 5, {"m": v}, ord(seed)) for seed, v in by_seed.items()]
 
-    found = lead(runs(a=3.0, b=2.0, c=None), runs(b=0.5, a=1.0, d=9.0), "m")
-    assert found == Cell(1.75, student_interval([2.0, 1.5]), 2, 5)
-    assert lead(runs(a=1.0), runs(b=1.0), "m") == Cell()
+    both = runs("ours", a=3.0, b=2.0, c=None) + runs("theirs", b=0.5, a=1.0, d=9.0)
+    assert lead(both, "ours", "theirs", "m") == Cell(1.75, student_interval([2.0, 1.5]), 2, 5)
+    assert lead(runs("ours", a=1.0) + runs("theirs", b=1.0), "ours", "theirs", "m") == Cell()
+
+
+def test_other_judges_stand_beside_the_reward_models_of_a_task_from_a_file(tmp_path):
+    own = tmp_path / "writing-small"
+    for name, value in (("annotations_from-other", 0.75), ("reward_from-slf5k-small", 0.25)):
+        write_judge(own / name, value, table="writing", reward_model=name)
+    (measured,) = read_folder(own)
+    table = reward_table(measured)
+    assert table.title == "Writing: reward models, with and without CoT"
+    titles = {key: title for key, title, _ in table.rows}
+    assert titles["reward_from-slf5k-small"] == "reward model of slf5k-small"
+    assert titles["annotations_from-other"] == "annotations of other"
+    cells = column(table, "macro_f1")
+    assert cells["reward_from-slf5k-small"] == Cell(0.25, None, 1, 60)
+    assert cells["spans"] == Cell()
+    first = "python paper/run.py --table writing --budget small"
+    assert table.command == (
+        f"{first}; {first} --annotations_from runs/paper/other; "
+        f"{first} --reward_from runs/paper/slf5k-small"
+    )

@@ -50,12 +50,18 @@ def test_a_trial_of_every_method_fills_the_table(tmp_path):
     again = start("run.py", *flags)
     assert again.stdout.count("done before") == done.stdout.count(" s\n")
     tables = tmp_path / "tables"
-    made = start("tables.py", "--runs_dir", runs.parent, "--output_dir", tables, "--results", "")
+    page = tmp_path / "RESULTS.md"
+    places = ["--runs_dir", runs.parent, "--metrics_dir", tmp_path / "metrics"]
+    places += ["--figures_dir", tmp_path / "figures", "--testbed", tmp_path / "none.json"]
+    assert start("figures.py", *places).returncode == 0
+    made = start("tables.py", *places, "--output_dir", tables, "--results", page)
     assert made.returncode == 0, made.stderr
     lines = list(csv.DictReader((tables / "slf5k-trial.csv").open(encoding="utf-8")))
     filled = {line["row"] for line in lines if line["measure"] == "rougeL" and line["value"]}
     assert filled == set(METHODS)
     assert {line["n"] for line in lines if line["value"]} == {"3"}
+    check_training(tables, page.read_text())
+    assert (tmp_path / "figures/slf5k-trial-convergence.svg").exists()
     config = json.loads((runs / "runs/scalar_ppo-1/train/config.json").read_text())
     assert config["flags"]["credit_assignment"] == "scalar"
     facts = json.loads(
@@ -66,3 +72,22 @@ def test_a_trial_of_every_method_fills_the_table(tmp_path):
     for name in METHODS:
         answers = json.loads(next(runs.glob(f"runs/{name}-*/answers.json")).read_text())
         assert len(answers) == 3
+
+
+def check_training(tables, page):
+    """Every figure of training and annotation that there is to be had without a paid annotator."""
+    found = {}
+    for name in ("convergence", "time", "signal", "annotation"):
+        path = tables / f"slf5k-trial-{name}.csv"
+        for line in csv.DictReader(path.open(encoding="utf-8")):
+            if line["value"]:
+                found.setdefault(line["measure"], set()).add(line["row"])
+    ppo = {"learned_scalar_ppo", "scalar_ppo", "dense", "text2grad"}
+    assert found["last_score"] == found["best_share"] == ppo | {"grpo"}
+    assert found["steps_saved"] <= {"grpo", "text2grad"}
+    for name in ("seconds_step", "critique_added", "reward_variance", "advantage_variance"):
+        assert found[name] == ppo, name
+    assert found["coverage"] == found["unmatched_rate"] == ppo - {"learned_scalar_ppo"}
+    assert found["word_coverage"] == {"annotation", "annotation_dense"}
+    assert "cost" not in found  # nobody was paid
+    assert page.count("| Text2Grad |") == 4 + 2  # and two tasks that were not run

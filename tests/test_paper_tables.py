@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from text2grad.config import PaperTablesConfig
-from text2grad.paper.render import latex, write_tables
-from text2grad.paper.results import Cell, Run, cell, read_tables
+from text2grad.paper.cells import Cell, cell, policy_table
+from text2grad.paper.measured import Measured, Run, read_stored, store
+from text2grad.paper.page import write_tables
+from text2grad.paper.render import latex, markdown
+from text2grad.paper.results import read_folders
 from text2grad.schema import UserError
 from text2grad.student import student_interval, student_quantile
 
@@ -33,12 +36,25 @@ def runs(tmp_path_factory):
     return build(tmp_path_factory.mktemp("paper") / "runs")
 
 
+def config(runs, folder, results=""):
+    """Flags that keep everything beside the runs."""
+    beside = folder.parent
+    return PaperTablesConfig(
+        runs_dir=str(runs),
+        metrics_dir=str(beside / "metrics"),
+        testbed=str(beside / "testbed.json"),
+        figures_dir=str(beside / "figures"),
+        output_dir=str(folder),
+        results=str(results),
+    )
+
+
 @pytest.fixture(scope="module")
 def written(runs):
     """The files of tables.py, by name."""
     folder, results = runs.parent / "tables", runs.parent / "RESULTS.md"
-    write_tables(PaperTablesConfig(str(runs), str(folder), str(results)))
-    paths = [results, *folder.iterdir()]
+    write_tables(config(runs, folder, results))
+    paths = [results, *folder.iterdir(), *(runs.parent / "metrics").iterdir()]
     return {path.name: path.read_text(encoding="utf-8") for path in paths}
 
 
@@ -85,7 +101,10 @@ def test_the_papers_figures_are_marked(written):
     text = written["slf5k-small.md"]
     assert "at another scale the two cannot be compared" in text
     assert "+25.3 % BLEU" in text
-    assert "Model smollm2, annotator reference, policies from `base`; on 2 CPU cores." in text
+    assert (
+        "Model smollm2-135m-instruct, annotator reference, policies from `base`; on 2 CPU cores."
+        in text
+    )
 
 
 def test_the_csv_has_a_line_for_each_cell(written):
@@ -117,7 +136,7 @@ def test_a_judges_win_rate_is_a_measure_of_the_run(written):
 
 
 def test_latex_escapes(tmp_path):
-    table = read_tables(build(tmp_path))[0]
+    table = policy_table(read_folders(build(tmp_path))[0])
     spoilt = type(table)(**{**vars(table), "rows": [("a", "50 % of a_b & c", table.rows[0][2])]})
     assert r"50 \% of a\_b \& c &" in latex(spoilt)
 
@@ -133,15 +152,20 @@ def test_reward_models_have_a_table_of_their_own(written):
 
 def test_results_say_what_was_run_and_what_failed(written):
     text = written["RESULTS.md"]
-    assert written["slf5k-small.md"] in text
-    assert "Made by `python paper/run.py --table slf5k --budget small` in 21 minutes." in text
-    assert "- runs/dense-1: error: out of memory (status 2)" in text
-    assert "Written by `python paper/tables.py --runs_dir" in text
+    assert (
+        "#### SLF5K: summaries against the human ones\n\n`python paper/run.py --table slf5k" in text
+    )
+    for name in ("slf5k-small.md", "slf5k-small-reward_models.md", "slf5k-small-time.md"):
+        lines = [line for line in written[name].splitlines() if line.startswith("|")]
+        assert "\n".join(lines) in text
+    assert "| smollm2-135m-instruct | 2 CPU cores | 21 | base (1), sft (2), text2grad (3) |" in text
+    assert "- `slf5k-small`, runs/dense-1: error: out of memory (status 2)" in text
+    assert "Written by `python paper/tables.py`" in text
 
 
 def test_the_same_files_give_the_same_tables(written, runs, tmp_path):
     again = tmp_path / "again"
-    write_tables(PaperTablesConfig(str(runs), str(again), ""))
+    write_tables(config(runs, again))
     for path in again.iterdir():
         assert path.read_text(encoding="utf-8") == written[path.name]
 
@@ -151,8 +175,7 @@ def test_what_was_set_aside_or_is_not_done_does_not_count(tmp_path):
     shutil.copytree(
         runs / "slf5k-small/runs/text2grad-1", runs / "slf5k-small/runs/text2grad-1.aside-1"
     )
-    table = read_tables(runs)[0]
-    cells = {key: own for key, _, own in table.rows}
+    cells = {key: own for key, _, own in policy_table(read_folders(runs)[0]).rows}
     assert cells["text2grad"][3].seeds == 3
     assert cells["dense"][3].seeds == 0  # its run failed
 
@@ -174,12 +197,12 @@ def test_what_was_set_aside_or_is_not_done_does_not_count(tmp_path):
 def test_runs_that_do_not_belong_together_are_an_error(tmp_path, change, said):
     runs = build(tmp_path, change)
     with pytest.raises(UserError, match=said):
-        read_tables(runs)
+        read_folders(runs)
 
 
 def test_a_measure_that_some_seeds_lack_counts_the_others():
     figures = ({"rougeL": 0.5}, {"rougeL": None}, {})
-    runs = [Run("sft", n, own, {}, {}) for n, own in zip((9, 1, 1), figures, strict=True)]
+    runs = [Run("sft", n, own) for n, own in zip((9, 1, 1), figures, strict=True)]
     assert cell(runs, "rougeL") == Cell(0.5, None, 1, 9)
     assert cell(runs, "chrf", 0.3) == Cell(published=0.3)
 
@@ -196,3 +219,18 @@ def test_interval_of_a_mean():
     low, high = student_interval([1, 2, 3])
     assert (low, high) == pytest.approx((2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5))
     assert student_interval([1.0]) is None
+
+
+def test_figures_about_other_records_say_how_many(tmp_path):
+    figures = {"rougeL": 0.5, "mbpp_plus": 0.25}
+    runs = [Run("sft", 9, {**figures}, seed, {}, {"mbpp_plus": 378}) for seed in (1, 2)]
+    assert cell(runs, "mbpp_plus") == Cell(0.25, (0.25, 0.25), 2, 378)
+    facts = {"table": "slf5k", "budget": "small", "start": "base", "model": "m", "machine": "x"}
+    facts |= {"data": "", "judge_model": "", "annotator": {}}
+    store(Measured("slf5k-small", facts, runs), tmp_path)
+    (back,) = read_stored(tmp_path)
+    assert list(back.runs) == runs
+    runs[0].figures["chrf"], runs[0].counts["chrf"] = 20.0, 5
+    row = rows(markdown(policy_table(Measured("slf5k-small", facts, runs))))["SFT"]
+    assert (row["n"], row["ROUGE-L"]) == ("9", "0.500 [0.500, 0.500]")
+    assert row["chrF"] == "20.000 (1 of 2 seeds) (n 5)"

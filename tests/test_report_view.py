@@ -5,7 +5,8 @@ import re
 import pytest
 from test_report import evaluation, reward_report, step
 
-from text2grad.charts import Mark, Series, area_chart, interval_chart, line_chart
+from text2grad.chart_axes import Mark
+from text2grad.charts import Series, area_chart, interval_chart, line_chart
 from text2grad.report_data import ReportData
 from text2grad.report_view import (
     change_rows,

@@ -69,6 +69,8 @@ def test_the_figures_of_two_processes_are_those_of_all_their_responses():
         "kl": (0.6 + 0.6) / 2,
         "kl_per_token": 1.2 / 4,
         "entropy": 2.4 / 4,
+        # errors 0, 0, 1, 2 about 3 / 4: squares 5 - 4 * 9 / 16, over 3
+        "advantage_deviation": (11 / 12) ** 0.5,
         # returns 3, 1, 2, 6 about 3: 14 / 4; errors 0, 0, 1, 2: 5 / 4 - 9 / 16
         "explained_variance": 1 - (11 / 16) / (14 / 4),
         "prompt_tokens": 15.0,

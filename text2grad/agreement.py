@@ -105,6 +105,46 @@ def compare(
     return counts
 
 
+def label_table(
+    gold: Sequence[Span],
+    predicted: Sequence[Span] | None,
+    response: str,
+    task: TaskSpec,
+    units: Sequence[Unit],
+) -> np.ndarray:
+    """The counts of `compare` for one response; `predicted` is None for an unreadable reply."""
+    labels = None if predicted is None else label_units(predicted, response, task, units)
+    return compare(label_units(gold, response, task, units), labels, classes_of(task))
+
+
+def one_against_rest(counts: np.ndarray, row: int) -> np.ndarray:
+    """The counts of one class beside all others together, (2, 3) with "none" last."""
+    others = [place for place in range(len(counts)) if place != row]
+    table = np.zeros((2, 3))
+    for place, rows in enumerate(([row], others)):
+        own = counts[rows].sum(axis=0)
+        table[place] = own[row], own[others].sum(), own[-1]
+    return table
+
+
+def cohen_kappa(counts: np.ndarray) -> float | None:
+    """Agreement beyond chance: 1 where all agree, 0 for chance; None where all labels are one.
+
+    Args:
+        counts: from `compare` or `one_against_rest`; "none" agrees with nothing, by chance neither.
+
+    Source: J. Cohen, "A coefficient of agreement for nominal scales" (1960).
+
+    Example: [[20, 5, 0], [10, 15, 0]]: 0.7 agree, 0.5 by chance -> 0.4
+    """
+    total = counts.sum()
+    if not total:
+        return None
+    alike = counts.diagonal().sum() / total
+    chance = (counts.sum(axis=1) * counts[:, :-1].sum(axis=0)).sum() / total**2
+    return float((alike - chance) / (1 - chance)) if chance < 1 else None
+
+
 def class_scores(counts: np.ndarray, row: int) -> dict[str, float | None]:
     """Precision, recall and F1 of one class; None where nothing defines it.
 

@@ -16,12 +16,16 @@ from text2grad.annotation_plan import annotation_plan, journal_path, sample_keys
 from text2grad.annotators import Annotator, Answer, make_annotator
 from text2grad.config import AnnotateConfig
 from text2grad.consensus import Agreement, find_consensus
-from text2grad.conversations import prompt_value
 from text2grad.files import Journal, Row, check_writable, write_json, write_rows
 from text2grad.quality import annotation_quality, quality_table, warnings
-from text2grad.records import annotated_row, read_records, sample_in_order
+from text2grad.records import (
+    annotated_row,
+    read_records,
+    sample_in_order,
+    with_native_keys,
+)
 from text2grad.resumable import ask_missing
-from text2grad.schema import Feedback, FieldNames, Record, Span, Unparseable, UserError
+from text2grad.schema import Feedback, Record, Span, Unparseable, UserError
 from text2grad.tasks import TaskSpec, get_task
 
 
@@ -55,7 +59,7 @@ def annotate_file(args: AnnotateConfig) -> None:
         if isinstance(answer, Unparseable):
             failed.append({"id": record.id, "reason": answer.reason, "raw": answer.raw})
         else:
-            record = _with_native_keys(record, task, args.fields)
+            record = with_native_keys(record, task, args.fields)
             rows.append(annotated_row(record, answer, answer.spans, task, provenance))
     failures = output.with_suffix(".failed.jsonl")
     _write_failures(failures, failed)
@@ -134,19 +138,6 @@ def locate_answer(answer: Answer, record: Record, task: TaskSpec) -> Answer:
     if isinstance(answer, Unparseable):
         return answer
     return replace(answer, spans=locate_spans(answer.spans, record.response, task))
-
-
-def _with_native_keys(record: Record, task: TaskSpec, fields: FieldNames) -> Record:
-    """The record with the task's own keys beside the user's, so that the next stage reads it."""
-    own = {
-        task.prompt_keys[0]: prompt_value(record) if fields.prompt else "",
-        task.response_keys[0]: record.response if fields.response else "",
-        task.reference_keys[0]: record.reference if fields.reference else "",
-        task.human_feedback_keys[0]: record.human_feedback if fields.human_feedback else "",
-        **{key: record.test if fields.test else "" for key in task.test_keys[:1]},
-    }
-    native = {key: text for key, text in own.items() if text and key not in record.fields}
-    return replace(record, fields={**native, **record.fields})
 
 
 def _write_failures(path: Path, failed: Sequence[Row]) -> None:

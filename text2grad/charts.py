@@ -7,12 +7,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT = 380, 190
-LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 24
+from text2grad.chart_axes import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Axes,
+    Mark,
+    Values,
+    fit_range,
+    round_ticks,
+    tick_label,
+)
+
 MAX_POINTS = 240
 SMOOTH_FROM = 24  # points from which the raw line is pale and a running mean is drawn over it
-
-Values = Sequence[float | None]
 
 
 @dataclass(frozen=True)
@@ -21,15 +32,6 @@ class Series:
 
     name: str
     values: Values
-
-
-@dataclass(frozen=True)
-class Mark:
-    """One point of a chart that is ringed and named."""
-
-    step: float
-    value: float
-    text: str
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def line_chart(
     """
     xs, lines = _thin(steps, [one.values for one in series])
     shown = mark if mark and xs[0] <= mark.step <= xs[-1] else None
-    axes = _Axes(xs, bounds or (_range_with(lines, shown) if shown else _range(lines)))
+    axes = Axes(xs, bounds or (_range_with(lines, shown) if shown else fit_range(lines)))
     marks = []
     for number, values in enumerate(lines, 1):
         if values.count(None) == len(values):
@@ -103,7 +105,7 @@ def area_chart(
     for values in lines:
         floor = [low + (value or 0.0) for low, value in zip(floor, values, strict=True)]
         tops.append(floor)
-    axes = _Axes(xs, (0.0, max([*floor, 1e-9])))
+    axes = Axes(xs, (0.0, max([*floor, 1e-9])))
     marks = []
     for number, top in reversed(list(enumerate(tops, 1))):
         bottom = tops[number - 2] if number > 1 else [0.0] * len(xs)
@@ -134,21 +136,23 @@ def share_bar(title: str, parts: Sequence[tuple[str, float]]) -> str:
 
 
 def interval_chart(
-    rows: Sequence[tuple[str, float, Sequence[float] | None]], bounds: tuple[float, float]
+    rows: Sequence[tuple[str, float, Sequence[float] | None]],
+    bounds: tuple[float, float],
+    left: float = 150,
 ) -> str:
-    """One dot with its interval per row, names at the left, the value at the right."""
+    """One dot with its interval per row, names in the `left` pixels, the value at the right."""
     low, high = bounds
-    row_height, left, right, width = 24, 150, 60, 560
+    row_height, right, width = 24, 60, 560
     height = row_height * len(rows) + 26
 
     def x(value: float) -> float:
         return left + (value - low) / (high - low) * (width - left - right)
 
-    ticks = [tick for tick in _ticks(low, high) if low <= tick <= high]
+    ticks = [tick for tick in round_ticks(low, high) if low <= tick <= high]
     parts = [
         f'<line class="grid" x1="{x(t):.1f}" x2="{x(t):.1f}" y1="4" y2="{height - 20}"/>'
         f'<text class="tick" x="{x(t):.1f}" y="{height - 6}" text-anchor="middle">'
-        f"{_label(t)}</text>"
+        f"{tick_label(t)}</text>"
         for t in ticks
     ]
     for number, (name, value, interval) in enumerate(rows):
@@ -165,73 +169,10 @@ def interval_chart(
     )
 
 
-class _Axes:
-    """Scales from values to the drawing, and the marks that need them."""
-
-    def __init__(self, xs: Sequence[float], bounds: tuple[float, float]) -> None:
-        self.xs = xs
-        self.low, self.high = bounds
-        self.ticks = _ticks(*bounds)
-
-    def x(self, value: float) -> float:
-        span = (self.xs[-1] - self.xs[0]) or 1
-        return LEFT + (value - self.xs[0]) / span * (WIDTH - LEFT - RIGHT)
-
-    def y(self, value: float) -> float:
-        share = (value - self.low) / ((self.high - self.low) or 1)
-        return HEIGHT - BOTTOM - min(max(share, 0.0), 1.0) * (HEIGHT - TOP - BOTTOM)
-
-    def path(self, values: Values, style: str) -> str:
-        return f'<path class="{style}" d="M{"L".join(self._places(values))}"/>'
-
-    def dot(self, values: Values, number: int) -> str:
-        x, y = self._places(values)[-1].split()
-        return f'<circle class="dot s{number}" cx="{x}" cy="{y}" r="2.6"/>'
-
-    def ring(self, mark: Mark) -> str:
-        """A ring with its name above it, on the side where there is room."""
-        x, y = self.x(mark.step), self.y(mark.value)
-        side = -1 if x > (LEFT + WIDTH - RIGHT) / 2 else 1
-        return (
-            f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
-            f'<text class="ring" x="{x + 4 * side:.1f}" y="{y - 9:.1f}" '
-            f'text-anchor="{"end" if side < 0 else "start"}">{escape(mark.text)}</text>'
-        )
-
-    def area(self, bottom: Values, top: Values, style: str) -> str:
-        outline = [*self._places(top), *reversed(self._places(bottom))]
-        return f'<path class="{style}" d="M{"L".join(outline)}Z"/>'
-
-    def _places(self, values: Values) -> list[str]:
-        known = zip(self.xs, values, strict=True)
-        return [f"{self.x(at):.1f} {self.y(value):.1f}" for at, value in known if value is not None]
-
-    def frame(self) -> str:
-        parts = []
-        for tick in self.ticks:
-            if not self.low <= tick <= self.high:
-                continue
-            y = self.y(tick)
-            style = "grid zero" if tick == 0 else "grid"
-            parts.append(
-                f'<line class="{style}" x1="{LEFT}" x2="{WIDTH - RIGHT}" '
-                f'y1="{y:.1f}" y2="{y:.1f}"/>'
-                f'<text class="tick" x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">'
-                f"{_label(tick)}</text>"
-            )
-        whole = [tick for tick in _ticks(self.xs[0], self.xs[-1]) if tick == int(tick)]
-        for tick in [t for t in whole if self.xs[0] <= t <= self.xs[-1]] or [self.xs[0]]:
-            parts.append(
-                f'<text class="tick" x="{self.x(tick):.1f}" y="{HEIGHT - 7}" '
-                f'text-anchor="middle">{_label(tick)}</text>'
-            )
-        return "".join(parts)
-
-
 def _chart(
     title: str,
     note: str,
-    axes: _Axes,
+    axes: Axes,
     marks: Sequence[str],
     series: Sequence[Series],
     xs: Sequence[float],
@@ -266,41 +207,10 @@ def _running_mean(values: Values) -> list[float | None]:
     ]
 
 
-def _range(lines: Sequence[Values]) -> tuple[float, float]:
-    known = [value for values in lines for value in values if value is not None]
-    if not known:
-        return 0.0, 1.0
-    low, high = min(known), max(known)
-    pad = (high - low) * 0.06 or abs(high) * 0.1 or 0.5
-    if 0 <= low < 0.35 * high:
-        return 0.0, high + pad
-    return low - pad, high + pad
-
-
 def _range_with(lines: Sequence[Values], mark: Mark) -> tuple[float, float]:
     """The range of the lines with the mark, and room for its name above."""
-    low, high = _range([*lines, [mark.value]])
+    low, high = fit_range([*lines, [mark.value]])
     return low, high + 0.12 * (high - low)
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Three to six round numbers that span the range."""
-    if high <= low:
-        return [low]
-    rough = (high - low) / 4
-    power = 10 ** math.floor(math.log10(rough))
-    step = next(power * unit for unit in (1, 2, 2.5, 5, 10) if power * unit >= rough * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    return [round(number * step, 10) for number in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def _label(value: float) -> str:
-    size = abs(value)
-    if size >= 10000:
-        return f"{value / 1000:g}k"
-    if 0 < size < 0.001:
-        return f"{value:.0e}"
-    return f"{value:.4g}".replace("-", "\u2212")
 
 
 def _finite(value) -> float | None:

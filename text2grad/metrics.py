@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from text2grad.agreement import Units, token_units, word_units
 from text2grad.files import check_writable, sha256_file, write_json
 from text2grad.parsing import read_feedback
-from text2grad.records import read_records
+from text2grad.records import predicted_feedback, read_records
 from text2grad.report_data import read_object
 from text2grad.response_scores import with_scores
 from text2grad.responses import join_responses, read_responses
@@ -35,7 +35,7 @@ def evaluate_reward_model(args: RewardMetricsConfig) -> None:
     """
     task = get_task(args.task)
     rows = read_records(args.input_file, task, ("response",), flag="--input_file")
-    predicted = [replace(row, feedback=_prediction(row, task)) for row in rows]
+    predicted = [replace(row, feedback=predicted_feedback(row, task)) for row in rows]
     if args.data_path:
         ids = {row.id for row in rows}
         gold = read_records(args.data_path, task, ("response", "feedback"), flag="--data_path")
@@ -50,7 +50,7 @@ def evaluate_reward_model(args: RewardMetricsConfig) -> None:
     train = read_records(args.train_file, task, flag="--train_file") if args.train_file else []
     units, unit = word_units, "words"
     if args.tokenizer:
-        units, unit = _read_units(args.tokenizer), "tokens"
+        units, unit = read_units(args.tokenizer), "tokens"
     report = reward_model_report(gold, predicted, train, task, units, unit, args.seed, args.apart)
     report["decoding"] = _read_decoding(args.input_file)
     write_json(args.output_file, report, "--output_file")
@@ -124,18 +124,11 @@ def _read_decoding(path: str) -> dict[str, Any]:
     return facts
 
 
-def _read_units(tokenizer: str) -> Units:
+def read_units(tokenizer: str) -> Units:
+    """The tokens of a tokenizer, a folder or a hub name, as units."""
     from transformers import AutoTokenizer  # seconds to import
 
     return token_units(AutoTokenizer.from_pretrained(tokenizer))
-
-
-def _prediction(row: Record, task: TaskSpec) -> Feedback | Unparseable:
-    fields = row.fields
-    if "unparseable" in fields:
-        return Unparseable(str(fields["unparseable"]), str(fields.get("reply", "")))
-    own = {key: value for key, value in fields.items() if key != "gold"}
-    return read_feedback(own, task) or Unparseable("no prediction")
 
 
 def _gold(row: Record, task: TaskSpec) -> Feedback | Unparseable | None:

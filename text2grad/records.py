@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -12,11 +13,20 @@ from text2grad.conversations import (
     conversation_text,
     is_conversation,
     is_messages,
+    prompt_value,
     read_messages,
 )
 from text2grad.files import read_rows
 from text2grad.parsing import read_feedback
-from text2grad.schema import Feedback, FieldNames, Record, Span, Turn, UserError
+from text2grad.schema import (
+    Feedback,
+    FieldNames,
+    Record,
+    Span,
+    Turn,
+    Unparseable,
+    UserError,
+)
 from text2grad.tasks import TaskSpec
 
 Item = TypeVar("Item")
@@ -98,6 +108,34 @@ def annotated_row(
     row["spans"] = [span.to_json() for span in spans]
     row["annotation"] = {**annotation, "reasoning": feedback.reasoning}
     return row
+
+
+def with_native_keys(record: Record, task: TaskSpec, fields: FieldNames) -> Record:
+    """The record with the task's own keys beside the user's, so that the next stage reads it."""
+    own = {
+        task.prompt_keys[0]: prompt_value(record) if fields.prompt else "",
+        task.response_keys[0]: record.response if fields.response else "",
+        task.reference_keys[0]: record.reference if fields.reference else "",
+        task.human_feedback_keys[0]: record.human_feedback if fields.human_feedback else "",
+        **{key: record.test if fields.test else "" for key in task.test_keys[:1]},
+    }
+    native = {key: text for key, text in own.items() if text and key not in record.fields}
+    return replace(record, fields={**native, **record.fields})
+
+
+def predicted_feedback(row: Record, task: TaskSpec, response: str = "") -> Feedback | Unparseable:
+    """What a row says of its response, or why nothing; the "gold" that stands beside is left out.
+
+    Args:
+        row: from an annotated file, or from what `2_infer.py` wrote.
+        task: gives the keys.
+        response: the judged text, "" where the row has it under a key of the task.
+    """
+    fields = row.fields
+    if "unparseable" in fields:
+        return Unparseable(str(fields["unparseable"]), str(fields.get("reply", "")))
+    own = {key: value for key, value in fields.items() if key != "gold"}
+    return read_feedback(own, task, response) or Unparseable("no prediction")
 
 
 def sample_in_order(items: Sequence[Item], most: int, chance: random.Random) -> list[Item]:

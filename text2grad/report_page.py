@@ -18,18 +18,27 @@ from text2grad.report_entries import Entry
 
 TEMPLATES = Path(__file__).parent / "templates"
 SCRIPTS = ("page.js", "entries.js", "pairs.js")
+STYLES = ("report.css",)
 
 
-def render_page(template: str, payload: Mapping[str, Any], **context: Any) -> str:
+def render_page(
+    template: str,
+    payload: Mapping[str, Any],
+    scripts: Sequence[str] = SCRIPTS,
+    styles: Sequence[str] = STYLES,
+    **context: Any,
+) -> str:
     """The page as HTML.
 
     Args:
         template: a file of `templates`.
         payload: what the page's script reads, see `page_payload`.
+        scripts: files of `templates`, in order.
+        styles: likewise.
         context: what the template names.
     """
-    style = _read_template("report.css")
-    script = "".join(_read_template(name) for name in SCRIPTS)
+    style = "".join(map(_read_template, styles))
+    script = "".join(map(_read_template, scripts))
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined
     )

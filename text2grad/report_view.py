@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from text2grad.charts import Chart, Mark, Series, area_chart, interval_chart, line_chart, share_bar
+from text2grad.chart_axes import Mark
+from text2grad.charts import Chart, Series, area_chart, interval_chart, line_chart, share_bar
 from text2grad.files import Row
 from text2grad.report_data import ReportData
 from text2grad.schema import MATCHES

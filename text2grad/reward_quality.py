@@ -19,8 +19,7 @@ from text2grad.agreement import (
     bootstrap_interval,
     class_scores,
     classes_of,
-    compare,
-    label_units,
+    label_table,
     macro_f1,
     match_spans,
     precision_recall,
@@ -165,13 +164,11 @@ def _baseline_spans(
 def _unit_counts(
     cases: Sequence[Case], predictions: Sequence[SpanTuple | None], task: TaskSpec
 ) -> np.ndarray:
-    """(N, C, C + 1) counts of `compare`, one table for each response."""
-    tables = []
-    for case, spans in zip(cases, predictions, strict=True):
-        response, units = case.record.response, case.units
-        gold = label_units(case.gold, response, task, units)
-        labels = None if spans is None else label_units(spans, response, task, units)
-        tables.append(compare(gold, labels, classes_of(task)))
+    """(N, C, C + 1) counts of `agreement.compare`, one table for each response."""
+    tables = [
+        label_table(case.gold, spans, case.record.response, task, case.units)
+        for case, spans in zip(cases, predictions, strict=True)
+    ]
     return np.array(tables)
 
 

@@ -128,7 +128,8 @@ def step_metrics(tally: Tally, losses: dict[str, float]) -> dict[str, Any]:
     Returns:
         Among others `score` (sum of the token scores, mean over judged responses),
         `score_per_token`, `reward` (score minus KL penalty, summed likewise) and its deviation
-        between responses, `kl` (nats per response), `kl_per_token`, `entropy` (nats per token),
+        between responses, `advantage_deviation` (between tokens before whitening, in the unit of
+        `return_scale`), `kl` (nats per response), `kl_per_token`, `entropy` (nats per token),
         the share of responses that ended only at the limit, seconds and tokens per second of each
         phase.
     """
@@ -142,6 +143,7 @@ def step_metrics(tally: Tally, losses: dict[str, float]) -> dict[str, Any]:
         "kl": tally.mean("kl"),
         "kl_per_token": tally.mean("kl_per_token"),
         "entropy": tally.mean("entropy"),
+        "advantage_deviation": sample_deviation(moments["value_errors"]).item(),
         "explained_variance": explained_variance(
             moments["returns"], moments["value_errors"]
         ).item(),

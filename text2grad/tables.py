@@ -41,4 +41,4 @@ def interval_text(interval: Sequence[float] | None, signed: bool = False) -> str
     if interval is None:
         return ""
     pattern = "[{:+.3f}, {:+.3f}]" if signed else "[{:.3f}, {:.3f}]"
-    return pattern.format(*interval)
+    return pattern.format(*(round(end, 3) + 0.0 for end in interval))  # no minus before 0

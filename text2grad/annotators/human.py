@@ -103,7 +103,7 @@ class HumanAnnotator:
         if feedback.critique:
             return feedback
         marked = [(span, span.label) for span in feedback.spans]
-        return Feedback(self._critique(marked, record), feedback.spans)
+        return Feedback(self.compose_critique(marked, record), feedback.spans)
 
     def _from_errors(self, errors: Any, record: Record) -> Feedback:
         if not isinstance(errors, list) or not all(isinstance(e, Mapping) for e in errors):
@@ -121,7 +121,7 @@ class HumanAnnotator:
         if self._adds_good and not any(span.label == self._good for span, _ in marked):
             taken = [span for span, _ in marked]
             marked += [(span, "good") for span in self._free_sentences(taken, record)]
-        return Feedback(self._critique(marked, record), tuple(span for span, _ in marked))
+        return Feedback(self.compose_critique(marked, record), tuple(span for span, _ in marked))
 
     def _check(self, start: Any, end: Any, record: Record, needed: bool = False) -> None:
         if start is None and end is None and not needed:
@@ -148,7 +148,7 @@ class HumanAnnotator:
         ranked = sorted(free, key=shared, reverse=True)
         return sorted(ranked[: self._task.max_quotes], key=lambda span: span.start or 0)
 
-    def _critique(self, marked: Sequence[tuple[Span, str]], record: Record) -> str:
+    def compose_critique(self, marked: Sequence[tuple[Span, str]], record: Record) -> str:
         """What the person wrote, then the good phrases, then each kind of error."""
         good = [_shorten(span.text) for span, _ in marked if span.label == self._good]
         groups: dict[str, list[str]] = defaultdict(list)

@@ -16,9 +16,10 @@ from text2grad.config.evaluation import (
     PolicyInferConfig,
     PolicyMetricsConfig,
 )
+from text2grad.config.human import HumanAlignmentConfig, SheetConfig, SheetImportConfig
 from text2grad.config.launch import launch, parse
 from text2grad.config.noise import NoiseConfig
-from text2grad.config.paper import PaperRunConfig, PaperTablesConfig
+from text2grad.config.paper import PaperFiguresConfig, PaperRunConfig, PaperTablesConfig
 from text2grad.config.policy import PolicyConfig, SFTConfig
 from text2grad.config.reward_model import (
     MergeConfig,
@@ -38,10 +39,12 @@ __all__ = [
     "EvalPlusConfig",
     "EvalPlusProblemsConfig",
     "GRPOConfig",
+    "HumanAlignmentConfig",
     "JudgeConfig",
     "MergeConfig",
     "MtBenchConfig",
     "NoiseConfig",
+    "PaperFiguresConfig",
     "PaperRunConfig",
     "PaperTablesConfig",
     "PassAtKConfig",
@@ -56,6 +59,8 @@ __all__ = [
     "SFTConfig",
     "ScalarRewardConfig",
     "ServerConfig",
+    "SheetConfig",
+    "SheetImportConfig",
     "TestCaseConfig",
     "TestbedConfig",
     "launch",

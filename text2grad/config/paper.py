@@ -31,13 +31,24 @@ class PaperRunConfig:
     annotator: Literal["", "openai", "reference", "execution"] = ""
     """who annotates, "" for the budget's"""
     base_url: str = ""
-    """server of --annotator openai and of --judge_model, any compatible one"""
+    """server of --annotator openai, any compatible one; of --judge_model too if it has no own"""
     annotator_model: str = "gpt-4o"
     """--annotator openai: model name at the server"""
     bert_model: str = ""
     """encoder for BERTScore, "" for the budget's, which has one only with paper"""
     judge_model: str = ""
-    """chat model that compares each run's answers with the start model's, "" for none"""
+    """chat model that compares each run's answers with the start model's and judges the benchmarks
+    that need one, "" for none"""
+    judge_base_url: str = ""
+    """server of --judge_model, "" for that of --base_url"""
+    benchmarks: tuple[str, ...] = ()
+    """public benchmarks: humaneval, mbpp (kodcode); arc_challenge, mt_bench, alpaca_eval
+    (ultrafeedback)"""
+    benchmark_files: tuple[str, ...] = ()
+    """NAME=FILE in place of a download, with the benchmark as name, mt_bench_references or
+    mt_bench_prompts"""
+    benchmark_samples: int = 0
+    """questions of each benchmark, 0 for all"""
     noise: tuple[str, ...] = ()
     """run text2grad and scalar_ppo, or --methods, with errors in critiques: each as flip:0.2 (flip,
     drop, shift, replace: share of the quotes; irrelevant: share of the critiques)"""
@@ -55,19 +66,38 @@ class PaperRunConfig:
 
     def __post_init__(self) -> None:
         at_least(self, 1, "seeds")
+        at_least(self, 0, "benchmark_samples")
         server_address(self, "base_url")
+        server_address(self, "judge_base_url")
         for text in self.noise:
             if not read_noise(text, "--noise"):
                 raise UserError("--noise: names none, for example flip:0.2")
 
 
 @dataclass(frozen=True)
-class PaperTablesConfig:
-    """Write the tables from what the runs measured."""
+class PaperMetricsConfig:
+    """Where measurements are taken from and kept."""
 
     runs_dir: str = "runs/paper"
-    """folder of the folders that run.py made"""
+    """folder of the folders that run.py made; "" takes the stored metrics alone"""
+    metrics_dir: str = "benchmarks/results/paper"
+    """what the runs measured, as small JSON files from which everything is made"""
+    testbed: str = "benchmarks/results/testbed.json"
+    """the figures of testbed.py"""
+    figures_dir: str = "benchmarks/results/figures"
+    """figures as SVG"""
+
+
+@dataclass(frozen=True)
+class PaperTablesConfig(PaperMetricsConfig):
+    """Write the tables from what the runs measured."""
+
     output_dir: str = "runs/paper/tables"
     """each table as .md, .csv and .tex"""
     results: str = "RESULTS.md"
     """all tables with what was run on what, and what failed; "" writes none"""
+
+
+@dataclass(frozen=True)
+class PaperFiguresConfig(PaperMetricsConfig):
+    """Draw the figures from what the runs measured."""

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 Flags = tuple[str, ...]
 RESUME: Flags = ("--resume_from_checkpoint", "auto")
+EMBEDDED = "smollm2-135m-instruct"
+"""folder of the model that is used where a budget names none"""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Budget:
         merge: flags of the scripts that merge adapters.
         answer: flags of `infer_val.py` in the evaluation.
         measure: flags of `metrics.py`.
+        benchmark: settings of the public benchmarks for which the policy writes answers.
     """
 
     model: str = ""
@@ -64,6 +67,7 @@ class Budget:
     merge: Flags = ()
     answer: Flags = ()
     measure: Flags = ()
+    benchmark: Mapping[str, int] = field(default_factory=dict)
 
 
 _LORA: Flags = ("--lora_target_modules", "all-linear", "--lora_last_layers", "12")
@@ -179,6 +183,7 @@ def _small(task: str, sizes: _Sizes, **changes: object) -> Budget:
         merge=("--dtype", "bf16"),
         reflect=("--temperature", "0", "--max_new_tokens", longest),
         answer=(*answers, "--max_new_tokens", longest),
+        benchmark={"prompt_max_length": 1536, "max_new_tokens": 4 * sizes.length},
     )
     return replace(budget, **_small_training(_TERMS[task], sizes), **changes)
 
@@ -231,11 +236,9 @@ _PROSE = {
 }
 _WRITING_SAMPLE = "{root}/paper/writing/sample"
 # the texts of the sample are good throughout: what is poor, a reward model learns from own answers
-_WRITING = {
+_WRITING = _PROSE | {
     "data": {"DATA_PATH": _WRITING_SAMPLE, "CANDIDATES": "feedback"},
     "prepare": ("--data_path", _WRITING_SAMPLE),
-    "learns_from": "both",
-    "measure": ("--ppl_model", "{model}"),
 }
 # all solutions of HumanEval are right: a reward model would learn from them to find nothing
 _CODE = {
@@ -293,15 +296,13 @@ BUDGETS: dict[str, dict[str, Budget]] = {
         "slf5k": _small("slf5k", _Sizes(344, 12, 56, 499, 499), **_PROSE),
         "kodcode": _small("kodcode", _Sizes(200, 6, 192, 349, 899, epochs=2), **_CODE),
         "ultrafeedback": _small("ultrafeedback", _Sizes(250, 10, 96, 299, 899), **_PROSE),
-        "writing": _small(
-            "writing", _Sizes(80, 12, 72, 499, 499, epochs=3), annotator="reference", **_WRITING
-        ),
+        "writing": _small("writing", _Sizes(80, 12, 72, 499, 499, epochs=3), **_WRITING),
     },
     "trial": {
         "slf5k": _small("slf5k", _Sizes(**_TRIAL), **_PROSE),
         "kodcode": _small("kodcode", _Sizes(**_TRIAL), **_CODE),
         "ultrafeedback": _small("ultrafeedback", _Sizes(**_TRIAL), **_PROSE),
-        "writing": _small("writing", _Sizes(**_TRIAL), annotator="reference", **_WRITING),
+        "writing": _small("writing", _Sizes(**_TRIAL), **_WRITING),
     },
     "paper": {
         "slf5k": _paper("slf5k"),
@@ -312,6 +313,6 @@ BUDGETS: dict[str, dict[str, Budget]] = {
             measure=(),
         ),
         "ultrafeedback": _paper("ultrafeedback"),
-        "writing": _paper("writing", **_WRITING),
+        "writing": _paper("writing", **_WRITING | {"annotator": "openai"}),
     },
 }

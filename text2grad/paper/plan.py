@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from text2grad.paper.benchmarks import OWN, Benchmark
 from text2grad.paper.budgets import RESUME
 from text2grad.paper.methods import METHODS, REWARD_MODELS, SCALAR, Method, choose_methods
 from text2grad.paper.shared_stages import SharedStages
-from text2grad.paper.stages import Command, Stages, flags
+from text2grad.paper.stages import Command, Stages, files_hash, flags
 from text2grad.paper.variants import CLEAN, Variant, choose_noisy_methods, noise_variants
 
 if TYPE_CHECKING:
@@ -46,6 +48,39 @@ def plan(args: PaperRunConfig, folder: Path, root: Path = ROOT) -> Stages:
     return shared.stages
 
 
+def benchmark_command(
+    shared: SharedStages, one: Benchmark, files: Mapping[str, str], model: str, folder: Path
+) -> Command:
+    """What measures a model on a benchmark.
+
+    Args:
+        shared: flags and places.
+        one: which benchmark.
+        files: given in place of downloads, {flag or variable: path}.
+        model: the policy, merged, as an adapter, or as it came.
+        folder: of the output.
+    """
+    args, script = shared.args, shared.evaluation / one.script
+    samples, sizes = args.benchmark_samples or "", shared.budget.benchmark if one.generates else {}
+    if script.suffix == ".sh":
+        settings = {"POLICY": model, "OUTPUT_DIR": folder, "SAMPLE_SIZE": samples}
+        settings |= {name.upper(): size for name, size in sizes.items()}
+        settings |= {**one.settings, **files}
+        return shared.shell(script, {key: str(value) for key, value in settings.items() if value})
+    words = flags(model_path=model, output_file=folder / one.output, max_samples=samples, **files)
+    words += flags(**sizes)
+    if one.is_judged:
+        server = args.judge_base_url or args.base_url
+        words += flags(judge_model=args.judge_model, base_url=server)
+    if one.environment:
+        words += flags(environment=shared.root / one.environment)
+    if files:
+        words += one.on_own_files
+    elif samples:
+        words += one.on_some
+    return shared.python(script, *words)
+
+
 class MethodRuns:
     """Adds the runs of methods, with all that they need, to the stages of a table.
 
@@ -70,11 +105,13 @@ class MethodRuns:
         folder = shared.folder / name_of_run
         train = {"ppo": self._ppo, "grpo": self._grpo, "dpo": self._dpo}.get(method.training)
         commands: list[Command] = []
+        measured = model
         passing: tuple[Path, ...] = ()
         if train:
             commands += [train(method, model, folder / "train", seed)]
             commands += [shared.merge(folder / "train")]
             model = str(folder / "train" / "final_merge")
+            measured = str(folder / "train" / "final")  # the merged one is not kept
             passing = (Path(model),)
         commands += self._answer(method, model, folder, seed)
         facts = shared.facts() | {"method": name, "seed": seed, "model": shared.model}
@@ -82,9 +119,11 @@ class MethodRuns:
         run = shared.add(name_of_run, tuple(commands), tuple(needs), facts=facts, passing=passing)
         # stages of their own: another measure trains nothing again
         shared.add(f"{run}/{MEASURES}", (self._measure(folder),), (run,))
-        if shared.args.judge_model and name != "base":
+        if shared.compares and name != "base":
             MethodRuns(shared).add("base", METHODS["base"], 0)
             shared.add(f"{run}/{JUDGE}", (self._judge(folder),), (run, "runs/base-0"))
+        if method.training != "reflect":  # which revises answers to prompts of its own
+            self._benchmarks(run, folder, measured)
 
     def _start(self, method: Method, seed: int) -> tuple[str, str]:
         """The stage that makes the model a method starts from, and that model."""
@@ -127,10 +166,19 @@ class MethodRuns:
         args = self.shared.args
         base = self.shared.folder / "runs" / "base-0" / "answers.json"
         files = flags(input_file=folder / "answers.json", compare_file=base)
-        asked = flags(judge_model=args.judge_model, base_url=args.base_url)
+        asked = flags(judge_model=args.judge_model, base_url=args.judge_base_url or args.base_url)
         out = flags(output_file=folder / JUDGE / "judge.json")
         script = self.shared.policy / "Evaluation" / "llm_as_a_judge.py"
         return self.shared.python(script, *files, *out, *asked, *self.shared.task_flag)
+
+    def _benchmarks(self, run: str, folder: Path, model: str) -> None:
+        """The public benchmarks, each a stage of its own."""
+        shared, own = self.shared, self.shared.benchmark_files
+        for name, one in shared.benchmarks.items():
+            files = {flag: own[key] for key, flag in one.files.items() if key in own}
+            command = benchmark_command(shared, one, files, model, folder / name)
+            read = files_hash([Path(path) for path in files.values() if path != OWN])
+            shared.add(f"{run}/{name}", (command,), (run,), inputs=read)
 
     def _ppo(self, method: Method, model: str, folder: Path, seed: int) -> Command:
         judge = self.shared.reward_folder(method.reward_model, self.variant)

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from text2grad.paper.budgets import BUDGETS, RESUME, Budget
+from text2grad.paper.benchmarks import benchmark_files, choose_benchmarks
+from text2grad.paper.budgets import BUDGETS, EMBEDDED, RESUME, Budget
 from text2grad.paper.methods import ANNOTATIONS, REWARD_MODELS, SCALAR
 from text2grad.paper.stages import Command, Stage, Stages, files_hash, flags
 from text2grad.paper.tables_data import TABLES
@@ -45,8 +46,13 @@ class SharedStages:
         self.annotation, self.judging, self.policy = (root / t / self.table.tree for t in trees)
         if not self.policy.is_dir():
             raise UserError(f"{self.policy}: missing; run paper/run.py of a whole checkout")
-        judge = self.policy / "Evaluation" / "llm_as_a_judge.py"
-        if args.judge_model and not judge.exists():
+        self.evaluation = self.policy / "Evaluation"
+        self.benchmarks = choose_benchmarks(args)
+        self.benchmark_files = benchmark_files(args, self.benchmarks)
+        judge = self.evaluation / "llm_as_a_judge.py"
+        self.compares = bool(args.judge_model) and judge.exists()
+        asked = self.compares or any(one.is_judged for one in self.benchmarks.values())
+        if args.judge_model and not asked:
             raise UserError(f"--judge_model {args.judge_model}: table {args.table} has no judge")
         self.data = folder / "data"
         self.own = folder / "own_answers"
@@ -54,7 +60,7 @@ class SharedStages:
         if self.data_path and not Path(self.data_path).exists():
             raise UserError(f"--data_path {args.data_path}: no such file or folder")
         named = args.model or self.budget.model
-        embedded = root / "models" / "smollm2-135m-instruct"
+        embedded = root / "models" / EMBEDDED
         self.model = _absolute(named) if named else str(embedded)
         self.judge_model = _absolute(args.model or self.budget.judge_model or self.model)
         self.is_embedded = not named
@@ -185,7 +191,7 @@ class SharedStages:
         name = f"reward_from-{other.name}"
         data = self.folder / self.reward_model("spans")
         commands = self._judgement(model, "spans", self.folder / name, data)
-        facts = self.facts() | {"reward_model": f"from {other.name}", "model": self.judge_model}
+        facts = self.facts() | {"reward_model": name, "model": self.judge_model}
         return self.add(name, commands, (data.name,), inputs=files_hash([model]), facts=facts)
 
     def foreign_annotations(self, runs: str) -> str:
@@ -209,7 +215,7 @@ class SharedStages:
         written = flags(output_file=self.folder / name / "metrics.json")
         script = self.judging / "Evaluation" / "3_metrics.py"
         command = self.python(script, *files, *written, *self.task_flag)
-        facts = {"reward_model": f"annotations of {other.name}", "model": self.judge_model}
+        facts = {"reward_model": name, "model": self.judge_model}
         return self.add(
             name,
             (command,),

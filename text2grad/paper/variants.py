@@ -43,6 +43,13 @@ class Variant:
         """Flags of PPO."""
         return ("--feedback_noise", self.noise.flag) if self.noise and self.at == "rewards" else ()
 
+    def row(self, name: str) -> str:
+        """Key of a method or reward model under these errors.
+
+        Example: 20 % flipped in the labels, "text2grad" -> "labels/flip:0.2/text2grad"
+        """
+        return f"{self.at}/{self.noise.flag}/{name}"
+
     def facts(self) -> dict[str, Any]:
         """What the folders of the runs say of it."""
         if not self.noise:
@@ -56,6 +63,19 @@ CLEAN = Variant()
 def noise_variants(args: PaperRunConfig) -> list[Variant]:
     """What `--noise` and `--noise_at` ask for."""
     return [Variant(read_noise(text, "--noise"), args.noise_at) for text in args.noise]
+
+
+def read_row(row: str, source: str) -> tuple[Variant, str]:
+    """What `Variant.row` made a key of.
+
+    Raises:
+        UserError: it is no such key; `source` says where it stands.
+    """
+    at, noise, name = (*row.split("/", 2), "", "")[:3]
+    found = read_noise(noise, source)
+    if not (found and name):
+        raise UserError(f"{source} {row}: not a row such as labels/flip:0.2/text2grad")
+    return Variant(found, at), name
 
 
 def choose_noisy_methods(names: Sequence[str], table: str, reasons: bool) -> dict[str, Method]:

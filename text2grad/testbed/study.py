@@ -13,7 +13,7 @@ from text2grad.report_data import read_object
 from text2grad.run_folder import check_same_flags
 from text2grad.span_noise import Noise
 from text2grad.student import student_interval
-from text2grad.testbed.comparison import compare_curves
+from text2grad.testbed.comparison import compare_curves, mean_curve
 from text2grad.testbed.plan import (
     BASELINE,
     METHODS,
@@ -94,7 +94,8 @@ class Testbed:
         """All methods without noise."""
         runs = {m: self.make(compared_runs(self.args, m, rates[m])) for m in self.args.methods}
         for method, own in runs.items():
-            facts = self._summary(own)
+            curves = read_curves(own, self.root)
+            facts = {**self._summary(own), "curve": mean_curve(curves)}
             if method != BASELINE:
                 facts[f"against_{BASELINE}"] = self._compare(own, runs[BASELINE])
             self.results["methods"][method] = facts
