@@ -15,6 +15,7 @@ from fault_server import CONTENT, TRANSPORT, serve_faults
 from text2grad import dispatch
 from text2grad.annotate import annotate_file
 from text2grad.annotators import make_annotator
+from text2grad.config import AnnotateConfig
 from text2grad.files import Journal
 from text2grad.ledger import Prices
 from text2grad.records import read_records
@@ -173,11 +174,18 @@ def test_an_address_that_holds_a_key_is_refused(folder):
         ({"batch_api": True, "annotator": "human"}, "--batch_api true: --annotator human"),
         ({"api_version": "2024-10-21"}, "needs --base_url of the resource"),
         ({"max_cost": -1.0}, "--max_cost -1.0: must be 0 or more"),
+        ({"spans_path": "s.json"}, "--spans_path s.json: is read by --annotator human alone"),
     ],
 )
 def test_flags_that_do_not_go_together(folder, flags, message):
     with pytest.raises(UserError, match=message):
         config(folder / "x", **flags)
+
+
+def test_the_output_is_not_the_input(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"--output_path ./x.json: is --data_path"):
+        AnnotateConfig(data_path="x.json", output_path="./x.json")
 
 
 def test_the_cost_stays_under_its_bound_and_the_run_goes_on(folder, capsys):

@@ -1,8 +1,17 @@
 import json
+from pathlib import Path
 
 import pytest
 
-from text2grad.files import Journal, atomic_write, read_rows, write_json, write_rows, write_text
+from text2grad.files import (
+    Journal,
+    atomic_write,
+    read_rows,
+    side_file,
+    write_json,
+    write_rows,
+    write_text,
+)
 from text2grad.run_folder import MetricsFile
 from text2grad.schema import UserError
 
@@ -60,9 +69,27 @@ def test_missing_and_undecodable_files_are_named(tmp_path):
 
 @pytest.mark.parametrize("name", ["x.json", "x.jsonl"])
 def test_what_is_written_is_read_back(tmp_path, name):
-    rows = [{"a": "é\u2028\n\ud83d", "b": [1, None]}, {"a": "🙂"}]
+    rows = [{"a": "é\u2028\n", "b": [1, None]}, {"a": "🙂"}]
     write_rows(tmp_path / "new" / name, rows)
     assert read_rows(tmp_path / "new" / name) == rows
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.jsonl"])
+def test_half_an_emoji_is_read_as_a_character(tmp_path, name):
+    path = write(tmp_path / name, '{"a": ["so \\ud83d", 1], "\\uDE00": "\\ud83d\\ude00 \\\\ud83d"}')
+    assert read_rows(path) == [{"a": ["so \ufffd", 1], "\ufffd": "\U0001f600 \\ud83d"}]
+
+
+@pytest.mark.parametrize(
+    ("output", "beside"),
+    [
+        ("out/a.json", "out/a.qc.json"),
+        ("a.jsonl", "a.qc.json"),
+        ("out.d/gpt-4.1", "out.d/gpt-4.1.qc.json"),
+    ],
+)
+def test_a_file_beside_an_output_is_of_that_output_alone(output, beside):
+    assert side_file(output, ".qc.json") == Path(beside)
 
 
 def fill_the_disk(path):
@@ -107,7 +134,7 @@ def test_journal_goes_on_after_a_torn_last_line(tmp_path):
         out.write(b'{"key": "c", "te')
     journal = Journal(path)
     assert list(journal.rows) == ["a", "b"]
-    assert journal.rows["a"]["text"] == "é\ud800"
+    assert journal.rows["a"]["text"] == "é\ufffd"
     journal.append({"key": "d"})
     journal.close()
     assert [json.loads(line)["key"] for line in path.read_text().splitlines()] == ["a", "b", "d"]

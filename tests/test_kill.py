@@ -268,7 +268,6 @@ def test_the_reward_model_stops_when_asked(reward_flags, tmp_path, monkeypatch):
     train_rest(reward_flags, tmp_path)
 
 
-@pytest.mark.slow
 def test_sigkill_while_the_reward_model_is_saved(reward_flags, tmp_path):
     run = {"flags": reward_flags, "die_in_save": "checkpoint-6/"}
     status, said = start_runs(tmp_path, "reward model", [sys.executable], runs={"stopped": run})
@@ -283,7 +282,6 @@ def test_sigkill_while_the_reward_model_is_saved(reward_flags, tmp_path):
 # -- two processes
 
 
-@pytest.mark.slow
 def test_two_processes_go_on_after_a_crash_and_after_a_request(policy_files, tmp_path):
     launcher = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_accelerators", "2"]
     launcher += ["--master_port", "29633"]

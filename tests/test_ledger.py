@@ -36,6 +36,7 @@ def test_the_table_of_this_package_can_be_read():
     assert (prices.currency, prices.batch_factor) == ("USD", 0.5)
     assert all(0 < p.cached_input <= p.input <= p.output for p in prices.models.values())
     assert prices.of("gpt-4o-2024-08-06") == prices.of("gpt-4o") != prices.of("gpt-4o-mini")
+    assert prices.of("gpt-4o-2024-05-13").output == 15.0, "the annotator of the published code"
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,15 @@ def test_the_table_of_this_package_can_be_read():
         ('{"currency": "USD", "batch_factor": 1}', "KeyError 'models'"),
         ('{"currency": "USD", "batch_factor": 1, "models": {"m": {"input": 1}}}', "'output'"),
         ('{"currency": "USD", "batch_factor": 1, "models": {"m": {"input": "x"}}}', "ValueError"),
+        ('{"currency": "USD", "batch_factor": Infinity, "models": {}}', "negative or no number"),
+        *(
+            (
+                f'{{"currency": "USD", "batch_factor": 1, "models": {{"m": {{"input": {price}, '
+                '"output": 1}}}',
+                "negative or no number",
+            )
+            for price in ("NaN", "-1")
+        ),
     ],
 )
 def test_a_wrong_price_file_is_one_line(tmp_path, text, message):
@@ -73,6 +83,18 @@ def test_money_is_set_aside_until_the_reply_is_there():
     ledger.add(Usage("m", 0, 0, 210))  # 0.0031 in all: 0.0019 left
     with pytest.raises(UserError, match=r"--max_cost 0.005: 0.0031 USD are spent .* 0.0020;"):
         ledger.reserve(most)
+
+
+def test_what_replies_took_over_their_estimate_is_set_aside_for_the_next():
+    ledger = Ledger(PRICES, "m", max_cost=1.0)
+    most = Usage("m", 0, 0, 200)
+    first, second = ledger.reserve(most), ledger.reserve(most)
+    ledger.add(Usage("m", 0, 0, 600))  # three times as much
+    ledger.release(first)
+    assert ledger.reserve(most) == pytest.approx(0.006)
+    ledger.add(Usage("m", 0, 0, 10))
+    ledger.release(second)
+    assert ledger.reserve(most) == pytest.approx(0.006), "it stays careful"
 
 
 def test_earlier_runs_count_for_the_bound_and_not_for_this_run():

@@ -19,6 +19,7 @@ from question_files import (
 
 from text2grad import chat_answers
 from text2grad.config import MtBenchConfig
+from text2grad.files import side_file
 from text2grad.mt_bench import evaluate_mt_bench
 from text2grad.pretrained import load_tokenizer
 from text2grad.question_sets import SETS
@@ -49,7 +50,7 @@ def run(model, tmp_path, monkeypatch):
             )
         )
         path = Path(flags["output_file"] or f"result/{flags['set']}.json")
-        return json.loads(path.read_text()), lines(path.with_suffix(".scores.jsonl"))
+        return json.loads(path.read_text()), lines(side_file(path, ".scores.jsonl"))
 
     return go
 
@@ -234,6 +235,27 @@ def test_sets_are_never_mixed(run, tmp_path):
             run(server, set="mtbench101", data=data)
 
 
+def test_a_stopped_run_keeps_its_files_from_the_other_set(run, tmp_path, monkeypatch):
+    data = write_lines(tmp_path / "q.jsonl", MTBENCH101)
+    monkeypatch.setattr("text2grad.mt_bench.rate_turns", lambda *_: 1 / 0)
+    with serve(by_reference) as server:
+        with pytest.raises(ZeroDivisionError):
+            run(server, **write_mtbench(tmp_path))
+        with pytest.raises(UserError, match="holds the figures of mtbench, not of"):
+            run(server, set="mtbench101", data=data)
+
+
+def test_outputs_without_json_in_their_name_have_files_of_their_own(run, tmp_path):
+    mtbench, other = str(tmp_path / "llama3.1"), str(tmp_path / "llama3.2")
+    with serve(lambda p, b: (200, "[[5]]")) as server:
+        run(server, output_file=mtbench, **write_mtbench(tmp_path))
+        before = Path(f"{mtbench}.scores.jsonl").read_text()
+        data = write_lines(tmp_path / "q.jsonl", MTBENCH101)
+        run(server, set="mtbench101", data=data, output_file=other)
+    assert Path(f"{mtbench}.scores.jsonl").read_text() == before
+    assert Path(f"{other}.scores.jsonl").exists()
+
+
 def test_each_set_has_files_of_its_own_by_default(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = write_lines(tmp_path / "q.jsonl", MTBENCH101)
@@ -298,5 +320,5 @@ def test_the_key_is_in_no_file(run, tmp_path):
     with serve(lambda p, b: (200, f"{KEY} [[5]]")) as server:
         run(server, **write_mtbench(tmp_path))
     written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
-    assert len(written) == 4
+    assert len(written) == 5
     assert not [path for path in written if KEY in path.read_text(encoding="utf-8")]

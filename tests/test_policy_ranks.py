@@ -37,8 +37,6 @@ RUNS = {
     "validated": {"steps": 1, "eval_steps": 1, "eval_samples": 5},
 }
 
-pytestmark = pytest.mark.slow
-
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
     names = ("adapter_model", "value_head")

@@ -32,7 +32,6 @@ FLAGS = {
     "save_steps": 2,
     "max_grad_norm": 0.05,  # every gradient is clipped
 }
-pytestmark = pytest.mark.slow
 
 
 def weights(folder):

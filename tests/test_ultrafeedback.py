@@ -62,7 +62,7 @@ EARLIER = (message("user", "Where is the dog?"), message("assistant", "In the pa
 def write(path, rows):
     path.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    path.write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
     return path
 
 
@@ -475,3 +475,22 @@ def test_a_server_annotates_published_records(tmp_path):
     (span,) = record.feedback.spans
     assert record.response[span.start : span.end] == "do not know"
     assert len(record.turns) == 3
+
+
+def test_half_an_emoji_in_a_record_and_in_a_reply_stops_nothing(tmp_path):
+    """JSON can spell what UTF-8 cannot; a text cut in the middle of an emoji ends so."""
+    rows = [{"prompt": "Q?", "prompt_id": f"p{n}", "response": "An answer \ud83d"} for n in (1, 2)]
+    reply = {"reasoning": "", "textual_feedback": "Good.", "good_spans": ["An answer"]}
+
+    def answer(prompt, body):
+        first = len(body["messages"]) == 1
+        return 200, ("no JSON \ud83d" if first else {**reply, "poor_spans": []})
+
+    with serve(answer) as server:
+        found = annotate(tmp_path, rows, base_url=server.url)
+        asked = len(server.bodies)
+        again = annotate(tmp_path, rows, base_url=server.url)
+        assert len(server.bodies) == asked
+    assert [record.response for record in found] == ["An answer \ufffd"] * 2
+    assert [record.feedback.spans[0].text for record in found] == ["An answer"] * 2
+    assert [record.feedback for record in again] == [record.feedback for record in found]

@@ -16,7 +16,7 @@ from text2grad.annotation_plan import annotation_plan, journal_path, sample_keys
 from text2grad.annotators import Annotator, Answer, make_annotator
 from text2grad.config import AnnotateConfig
 from text2grad.consensus import Agreement, find_consensus
-from text2grad.files import Journal, Row, check_writable, write_json, write_rows
+from text2grad.files import Journal, Row, check_writable, side_file, write_json, write_rows
 from text2grad.quality import annotation_quality, quality_table, warnings
 from text2grad.records import (
     annotated_row,
@@ -61,7 +61,7 @@ def annotate_file(args: AnnotateConfig) -> None:
         else:
             record = with_native_keys(record, task, args.fields)
             rows.append(annotated_row(record, answer, answer.spans, task, provenance))
-    failures = output.with_suffix(".failed.jsonl")
+    failures = side_file(output, ".failed.jsonl")
     _write_failures(failures, failed)
     again = "; --retry_failed true asks again" if annotator.is_costly else ""
     if not rows:
@@ -71,11 +71,11 @@ def annotate_file(args: AnnotateConfig) -> None:
         )
     write_rows(output, rows)
     quality = annotation_quality(records, located, task) | agreement
-    write_json(output.with_suffix(".qc.json"), {**quality, "provenance": provenance})
+    write_json(side_file(output, ".qc.json"), {**quality, "provenance": provenance})
     print(f"{quality_table(quality)}\n{len(rows)} annotated records: {output}")
     if failed:
         print(f"{len(failed)} without an annotation: {failures}{again}")
-    for warning in warnings(quality, output):
+    for warning in warnings(quality, output, again):
         print(f"WARNING: {warning}", file=sys.stderr)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from text2grad.annotators import Annotator
-from text2grad.files import Journal, sha256_text
+from text2grad.files import Journal, sha256_text, side_file
 from text2grad.ledger import Usage, estimate_tokens
 from text2grad.resumable import is_unfinished, used
 from text2grad.schema import Record
@@ -21,7 +21,7 @@ _PROMPTS_SHOWN = 2
 
 def journal_path(output: Path) -> Path:
     """Where the answers for an output are kept as they come."""
-    return output.with_suffix(".journal.jsonl")
+    return side_file(output, ".journal.jsonl")
 
 
 def sample_keys(annotator: Annotator, records: Sequence[Record]) -> list[str]:

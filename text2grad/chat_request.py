@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from text2grad.chat_errors import KEY_VARIABLES, hide_keys, read_key
 from text2grad.ledger import Usage, estimate_tokens
-from text2grad.schema import Unparseable, UserError
+from text2grad.schema import Unparseable, UserError, utf8_text
 
 Message = dict[str, str]
 Prompt = str | Sequence[Message]
@@ -166,13 +166,13 @@ def read_reply(body: Any, messages: Sequence[Message], model: str, batch: bool =
     choices = _get(body, "choices", list)
     choice = choices[0] if choices else None
     message = _get(choice, "message", dict)
-    text = hide_keys(_get(message, "content", str) or "")
+    text = hide_keys(utf8_text(_get(message, "content", str) or ""))
     usage = _read_usage(_get(body, "usage", dict), messages, text, model, batch)
     ending = _get(choice, "finish_reason", str)
     if message is None:
         shown = hide_keys(json.dumps(body, ensure_ascii=False))[:500]
         return Reply(shown, "reply without a message", False, usage)
-    refusal = hide_keys(_get(message, "refusal", str) or "")
+    refusal = hide_keys(utf8_text(_get(message, "refusal", str) or ""))
     if refusal and not text:
         return Reply(refusal, "refused by the model", False, usage)
     if ending == "content_filter":

@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from text2grad.evalplus_problems import BENCHMARKS, installed_version, read_problems
 from text2grad.evalplus_samples import Sample, check_same_problems, read_samples
-from text2grad.files import Row, check_writable, sha256_file, write_json, write_rows
+from text2grad.files import Row, check_writable, sha256_file, side_file, write_json, write_rows
 from text2grad.pass_at_k import Attempt, pass_report, pass_table
 from text2grad.sandbox import Finished, Limits, Sandbox, find_sandbox
 from text2grad.sandbox_pool import pooled
@@ -211,7 +211,7 @@ def evalplus_report(
 
 def write_evalplus_files(verdicts: Sequence[Verdict], args: EvalPlusConfig) -> Path:
     """The solutions as EvalPlus' `--samples`, and beside them its file of results; the former."""
-    stem = Path(args.output_file).with_suffix("")
+    stem = side_file(args.output_file, "")
     samples = stem.with_name(f"{stem.name}_solutions.jsonl")
     rows = [{"task_id": v.sample.task_id, "solution": v.code} for v in verdicts]
     write_rows(samples, rows, "--output_file")

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,15 +15,17 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from text2grad.missing import advice
-from text2grad.schema import UserError
+from text2grad.schema import UserError, utf8_text
 
 Row = dict[str, Any]
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # how JSON spells halves of characters
 
 
 def read_rows(path: str | Path, flag: str = "--data_path") -> list[Row]:
     """Read a list of objects, an object keyed by id, JSON Lines, or a table (`.parquet`).
 
-    A dict of dicts becomes a list with the key as "id" (unless the value has one).
+    A dict of dicts becomes a list with the key as "id" (unless the value has one). Half an emoji,
+    as a text cut in its middle has it, becomes the character U+FFFD.
 
     Raises:
         UserError: the file is missing, empty, not JSON, or holds something else than objects.
@@ -36,6 +39,7 @@ def read_rows(path: str | Path, flag: str = "--data_path") -> list[Row]:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         value = _read_lines(path, text, flag, error)
+    value = _mended(value, text)
     if isinstance(value, dict) and value and all(isinstance(v, dict) for v in value.values()):
         value = [{"id": key, **row} for key, row in value.items()]
     elif isinstance(value, dict):
@@ -77,6 +81,15 @@ def read_text(path: str | Path, flag: str) -> str:
         raise UserError(f"{flag} {path}: not UTF-8 text (byte {error.start})") from error
     except OSError as error:
         raise UserError(f"{flag} {path}: {error.strerror}") from error
+
+
+def side_file(output: str | Path, ending: str) -> Path:
+    """The file beside an output that has to do with it.
+
+    Example: "a.json" and ".qc.json" -> "a.qc.json"; "gpt-4.1" -> "gpt-4.1.qc.json"
+    """
+    name = re.sub(r"\.jsonl?$", "", str(output))
+    return Path(f"{name}{ending}")
 
 
 def write_rows(path: str | Path, rows: Iterable[Row], flag: str = "--output_path") -> None:
@@ -204,7 +217,8 @@ class Journal:
 
     def _read_line(self, line: bytes, number: int) -> Row:
         try:
-            row = json.loads(line)
+            text = line.decode("utf-8")
+            row = _mended(json.loads(text), text)
         except ValueError as error:
             reason = f"{error}"
         else:
@@ -268,6 +282,21 @@ def _read_lines(
             error, at = (line_error, number) if rows else (whole_error, whole_error.lineno)
             raise UserError(f"{flag} {path}: line {at} is not JSON: {error.msg}") from error
     return rows
+
+
+def _mended(value: Any, text: str) -> Any:
+    """A value of JSON as UTF-8 can write it; looked through only if its text calls for that."""
+    return _as_utf8(value) if _HALF.search(text) else value
+
+
+def _as_utf8(value: Any) -> Any:
+    if isinstance(value, str):
+        return utf8_text(value)
+    if isinstance(value, list):
+        return [_as_utf8(part) for part in value]
+    if isinstance(value, dict):
+        return {utf8_text(key): _as_utf8(part) for key, part in value.items()}
+    return value
 
 
 def _describe(value: Any) -> str:

@@ -11,7 +11,7 @@ from text2grad.agreement import Units, word_units
 from text2grad.alignment import locate_spans
 from text2grad.annotators import Answer
 from text2grad.annotators.human import ERRORS_KEY, HumanAnnotator
-from text2grad.files import check_writable, sha256_file, write_json, write_text
+from text2grad.files import check_writable, sha256_file, side_file, write_json, write_text
 from text2grad.human_figures import Marked, alignment_report, alignment_tables
 from text2grad.metrics import read_units
 from text2grad.records import predicted_feedback, read_records
@@ -52,7 +52,7 @@ def align_with_people(args: HumanAlignmentConfig) -> None:
         **alignment_report(people, answers, task, args.seed),
     }
     text = alignment_tables(report)
-    beside = Path(args.output_file).with_suffix(".md")
+    beside = side_file(args.output_file, ".md")
     write_json(args.output_file, report, "--output_file")
     write_text(beside, text, "--output_file")
     print(text)

@@ -18,6 +18,7 @@ from text2grad.files import (
     check_writable,
     sha256_file,
     sha256_text,
+    side_file,
     write_json,
     write_rows,
 )
@@ -71,7 +72,7 @@ def judge_responses(args: JudgeConfig) -> None:
         raise UserError(
             f"--judge_model {args.judge_model}: no pair of {len(pairs)} has a readable verdict in "
             f"both orders, the most frequent reason: {failures.most_common(1)[0][0]} (see "
-            f"{output.with_suffix('.failed.jsonl')})"
+            f"{side_file(output, '.failed.jsonl')})"
         )
     report = {
         "a": args.input_file,
@@ -86,7 +87,7 @@ def judge_responses(args: JudgeConfig) -> None:
     }
     write_json(output, report, "--output_file")
     print(judge_table(report))
-    print(f"all figures: {output}; every verdict: {output.with_suffix('.verdicts.jsonl')}")
+    print(f"all figures: {output}; every verdict: {side_file(output, '.verdicts.jsonl')}")
     for warning in judge_warnings(report):
         print(f"WARNING: {warning}", file=sys.stderr)
 
@@ -119,7 +120,7 @@ def collect_verdicts(
         return Unparseable(row["reason"], row["raw"]) if "reason" in row else parse(row["raw"])
 
     answers = ask_missing(
-        Journal(output.with_suffix(".journal.jsonl"), "--output_file"),
+        Journal(side_file(output, ".journal.jsonl"), "--output_file"),
         [sha256_text(prompt, settings) for prompt in prompts],
         lambda places, done: client.ask([prompts[place] for place in places], parse, done),
         to_row,
@@ -209,11 +210,11 @@ def _write_replies(
             for side, answer in zip(SIDES, both, strict=True)
             if isinstance(answer, Unparseable)
         ]
-    write_rows(output.with_suffix(".verdicts.jsonl"), judged, "--output_file")
+    write_rows(side_file(output, ".verdicts.jsonl"), judged, "--output_file")
     if failed:
-        write_rows(output.with_suffix(".failed.jsonl"), failed, "--output_file")
+        write_rows(side_file(output, ".failed.jsonl"), failed, "--output_file")
     else:
-        output.with_suffix(".failed.jsonl").unlink(missing_ok=True)
+        side_file(output, ".failed.jsonl").unlink(missing_ok=True)
 
 
 def _judged_row(a: Record, b: Record, pair: JudgedPair) -> Row:

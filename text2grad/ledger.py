@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,9 @@ class Prices:
                 for name, row in table["models"].items()
             }
             factor, as_of = float(table["batch_factor"]), str(table.get("as_of", ""))
+            sums = [factor, *(one for price in models.values() for one in astuple(price))]
+            if not all(math.isfinite(one) and one >= 0 for one in sums):
+                raise ValueError("a price is negative or no number")
             return cls(models, str(table["currency"]), factor, path, as_of)
         except json.JSONDecodeError as error:
             raise UserError(f"--price_file {path}: line {error.lineno} is not JSON") from error
@@ -185,6 +188,7 @@ class Ledger:
         self.prices, self.model, self.max_cost = prices, model, max_cost
         self.run, self.all = Total(), Total()
         self._reserved, self._under_way = 0.0, 0
+        self._released, self._factor = 0.0, 1.0
 
     def recall(self, earlier: Iterable[Usage]) -> None:
         """Count what earlier runs have paid for."""
@@ -195,7 +199,7 @@ class Ledger:
         """Set money aside for a request that is about to be sent.
 
         Args:
-            usage: the most it can take.
+            usage: about the most it can take; more is set aside once replies have taken more.
             waits: the caller can come again when others have cost less than was set aside for them.
 
         Returns:
@@ -205,7 +209,7 @@ class Ledger:
         Raises:
             UserError: it does not fit.
         """
-        cost = self.prices.cost(usage) or 0.0
+        cost = (self.prices.cost(usage) or 0.0) * self._factor
         if self.max_cost and self.all.cost + self._reserved + cost > self.max_cost:
             if self._under_way and waits:
                 return None
@@ -225,6 +229,9 @@ class Ledger:
     def release(self, cost: float) -> None:
         """Give back what was set aside."""
         self._under_way -= 1
+        self._released += cost
+        if self._released:
+            self._factor = max(self._factor, self.run.cost / self._released)
         self._reserved = self._reserved - cost if self._under_way else 0.0
 
     def add(self, usage: Usage) -> None:

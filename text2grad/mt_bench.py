@@ -21,6 +21,7 @@ from text2grad.files import (
     read_text,
     sha256_file,
     sha256_text,
+    side_file,
     write_json,
     write_rows,
 )
@@ -60,7 +61,7 @@ def evaluate_mt_bench(args: MtBenchConfig) -> None:
 
     Beside the output lie NAME.answers.jsonl and NAME.journal.jsonl (every answer and raw reply; a
     second run does only what is missing or has changed), NAME.scores.jsonl (every rated answer) and
-    NAME.failed.jsonl (turns without a rating, with the reason).
+    NAME.failed.jsonl (turns without a rating, with the reason); NAME.set.json says whose they are.
 
     Raises:
         UserError: the files do not fit, the server cannot be used, or no answer has a rating.
@@ -72,6 +73,7 @@ def evaluate_mt_bench(args: MtBenchConfig) -> None:
     paths = _paths(args, questions, output.parent)
     prompts = read_judge_prompts(paths["judge_prompts"], questions)
     dialogues = read_dialogues(questions, paths["data"], paths["references"])
+    write_json(_set_file(output), {"set": questions.name}, "--output_file")
     dialogues = sample_in_order(dialogues, args.max_samples, random.Random(args.seed))
     turns = answer_dialogues(dialogues, questions, output, args)
     rate_turns(turns, prompts, output, args)
@@ -79,12 +81,12 @@ def evaluate_mt_bench(args: MtBenchConfig) -> None:
     report = _report(turns, len(dialogues), questions, prompts, paths, args)
     write_json(output, report, "--output_file")
     print(rating_table(report, questions.names))
-    print(f"all figures: {output}; every answer: {output.with_suffix('.scores.jsonl')}")
+    print(f"all figures: {output}; every answer: {side_file(output, '.scores.jsonl')}")
     if report["failed"]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in report["failed"].items())
         print(
             f"WARNING: {sum(report['failed'].values())} of {report['rated_turns']} answers have no "
-            f"rating and are left out ({reasons}; {output.with_suffix('.failed.jsonl')}); "
+            f"rating and are left out ({reasons}; {side_file(output, '.failed.jsonl')}); "
             "--retry_failed asks the judge again",
             file=sys.stderr,
         )
@@ -96,7 +98,7 @@ def answer_dialogues(
     """Every turn that is rated, with the policy's answer or the reason why there is none."""
     from text2grad.chat_answers import Answerer, Asked  # loads torch
 
-    journal = Journal(output.with_suffix(".answers.jsonl"), "--output_file")
+    journal = Journal(side_file(output, ".answers.jsonl"), "--output_file")
     found: list[RatedTurn] = []
     said: dict[str, list[str]] = {dialogue.id: [] for dialogue in dialogues}
     try:
@@ -152,7 +154,7 @@ def rate_turns(
         return parse_rating(row["raw"])
 
     ratings = ask_missing(
-        Journal(output.with_suffix(".journal.jsonl"), "--output_file"),
+        Journal(side_file(output, ".journal.jsonl"), "--output_file"),
         [sha256_text(json.dumps(one), settings) for one in messages],
         lambda places, done: client.ask([messages[place] for place in places], parse_rating, done),
         to_row,
@@ -205,17 +207,24 @@ def _paths(args: MtBenchConfig, questions: QuestionSet, folder: Path) -> dict[st
 
 def _check_same_set(output: Path, questions: QuestionSet) -> None:
     """Figures of one set never replace those of another, and nobody finds both in one journal."""
-    if not output.exists():
-        return
+    for path in (output, _set_file(output)):
+        other = _set_of(path) if path.exists() else questions.name
+        if other != questions.name:
+            raise UserError(
+                f"--output_file {output}: holds the figures of {other}, not of --set "
+                f"{questions.name}; name another file"
+            )
+
+
+def _set_file(output: Path) -> Path:
+    return side_file(output, ".set.json")
+
+
+def _set_of(path: Path) -> str:
     try:
-        other = json.loads(output.read_text(encoding="utf-8")).get("set")
-    except (OSError, ValueError, AttributeError):
-        other = "something else"
-    if other != questions.name:
-        raise UserError(
-            f"--output_file {output}: holds the figures of {other}, not of --set {questions.name}; "
-            "name another file"
-        )
+        return str(json.loads(path.read_text(encoding="utf-8"))["set"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return "something else"
 
 
 def _report(
@@ -281,8 +290,8 @@ def _write_turns(output: Path, turns: Sequence[RatedTurn]) -> None:
             rated.append({**about, "score": turn.rating.score, "raw": turn.rating.raw})
         else:
             failed.append({**about, "reason": turn.rating.reason, "raw": turn.rating.raw})
-    write_rows(output.with_suffix(".scores.jsonl"), rated, "--output_file")
+    write_rows(side_file(output, ".scores.jsonl"), rated, "--output_file")
     if failed:
-        write_rows(output.with_suffix(".failed.jsonl"), failed, "--output_file")
+        write_rows(side_file(output, ".failed.jsonl"), failed, "--output_file")
     else:
-        output.with_suffix(".failed.jsonl").unlink(missing_ok=True)
+        side_file(output, ".failed.jsonl").unlink(missing_ok=True)

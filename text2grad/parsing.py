@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from text2grad.replies import RUNGS, ReadObject, plain_fields, plain_key, read_object
-from text2grad.schema import MATCHES, Feedback, Span, Unparseable
+from text2grad.schema import MATCHES, Feedback, Span, Unparseable, utf8_text
 from text2grad.tasks.spec import TaskSpec
 from text2grad.word_scores import WORD_SCORES_KEY, Unreadable, word_scores, word_spans
 
@@ -142,7 +142,7 @@ def _from_reply(reply: ReadObject, task: TaskSpec, response: str) -> Feedback:
         raise Unreadable("quote repaired in part")
     reasoning = _first(reply.fields, REASONING_KEYS)
     reasoning = reasoning if isinstance(reasoning, str) else reply.prose
-    return Feedback(critique, tuple(spans), _writable(reasoning).strip(), reply.repair)
+    return Feedback(critique, tuple(spans), utf8_text(reasoning).strip(), reply.repair)
 
 
 def _from_row(
@@ -183,7 +183,7 @@ def _spans_of(
         if all_labels and not present:
             raise Unreadable(f"missing key {label.key}")
         quotes = _quotes_of(_first(fields, _label_keys(label)))
-        spans += [Span(_writable(quote), label.name) for quote in quotes]
+        spans += [Span(utf8_text(quote), label.name) for quote in quotes]
     return spans
 
 
@@ -251,12 +251,7 @@ def _first(fields: Mapping[str, Any], keys: Sequence[str]) -> Any:
 def _critique_text(value: Any) -> str:
     if not isinstance(value, str):
         raise Unreadable("critique is not a string")
-    return _writable(value).strip()
-
-
-def _writable(text: str) -> str:
-    """The text with lone surrogates, which JSON can spell and UTF-8 cannot, replaced."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return utf8_text(value).strip()
 
 
 def _response_of(row: Mapping[str, Any], task: TaskSpec) -> str:

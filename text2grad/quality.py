@@ -9,6 +9,7 @@ from statistics import mean
 from typing import Any
 
 from text2grad.alignment import match_statistics
+from text2grad.files import side_file
 from text2grad.schema import MATCHES, Feedback, Record, Unparseable
 from text2grad.tables import text_table
 from text2grad.tasks import TaskSpec
@@ -81,8 +82,14 @@ def quality_table(quality: dict[str, Any]) -> str:
     return text_table(("annotation", ""), rows)
 
 
-def warnings(quality: dict[str, Any], output: Path) -> list[str]:
-    """What a user should look at before training on these annotations."""
+def warnings(quality: dict[str, Any], output: Path, again: str) -> list[str]:
+    """What a user should look at before training on these annotations.
+
+    Args:
+        quality: see `annotation_quality`.
+        output: the annotated records.
+        again: how to ask once more for those without an annotation, "" where it would not help.
+    """
     found = []
     if quality["unmatched_rate"] > MAX_UNMATCHED:
         found.append(
@@ -93,7 +100,7 @@ def warnings(quality: dict[str, Any], output: Path) -> list[str]:
     if quality["parse_rate"] < MIN_PARSED:
         found.append(
             f"only {quality['parse_rate']:.1%} of the records have an annotation; the reasons are "
-            f"in {output.with_suffix('.failed.jsonl')}; run again with --retry_failed true"
+            f"in {side_file(output, '.failed.jsonl')}{again}"
         )
     if quality["n_spans"] and min(quality["label_balance"].values()) < MAX_UNMATCHED:
         rare = min(quality["label_balance"], key=quality["label_balance"].get)

@@ -33,6 +33,7 @@ from text2grad.baselines import (
     CritiqueBaseline,
     spans_of_labels,
 )
+from text2grad.files import side_file
 from text2grad.schema import MATCHES, Feedback, Record, Span, Unparseable, UserError
 from text2grad.tasks import TaskSpec
 
@@ -42,7 +43,7 @@ SpanTuple = tuple[Span, ...]
 
 def decoding_path(judged: str | Path) -> Path:
     """Where `2_infer.py` says how the replies of its output `judged` were decoded."""
-    return Path(judged).with_suffix(".decoding.json")
+    return side_file(judged, ".decoding.json")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,14 @@ Match = Literal["exact", "normalised", "fuzzy", "unmatched"]
 MATCHES: tuple[Match, ...] = get_args(Match)
 
 
+def utf8_text(text: str) -> str:
+    """The text with lone surrogates, which JSON can spell and UTF-8 cannot, as U+FFFD.
+
+    Example: half an emoji, as a text cut in its middle ends with -> U+FFFD
+    """
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 class UserError(Exception):
     """A mistake the user can mend; the message is one line naming file, record or flag."""
 

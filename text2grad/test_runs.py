@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from text2grad.files import Journal, sha256_text
+from text2grad.files import Journal, sha256_text, side_file
 from text2grad.outcomes import LOG_KEY, TestLog
 from text2grad.resumable import ask_missing
 from text2grad.sandbox import Limits, Sandbox
@@ -60,7 +60,7 @@ def run_all(
             done(number, log)
 
     return ask_missing(
-        Journal(Path(output).with_suffix(".journal.jsonl"), "--output_file"),
+        Journal(side_file(output, ".journal.jsonl"), "--output_file"),
         keys,
         run_missing,
         lambda place, log: {"id": runs[place].id, LOG_KEY: log.to_json()},

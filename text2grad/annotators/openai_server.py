@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from text2grad.annotators import Answer, OnAnswer, ignore
 from text2grad.annotators.verdict import tests_verdict
 from text2grad.batch_client import BatchClient
 from text2grad.chat_client import ChatClient, response_format
-from text2grad.files import sha256_text
+from text2grad.files import sha256_text, side_file
 from text2grad.parsing import parse_reply
 from text2grad.schema import Record
 from text2grad.tasks import TaskSpec
@@ -101,7 +100,7 @@ class OpenAIAnnotator:
         args = self._args
         client: ChatClient | BatchClient = self.client
         if args.batch_api:
-            state = Path(args.output_path).with_suffix(".batch.json")
+            state = side_file(args.output_path, ".batch.json")
             client = BatchClient(self.client, state, args.batch_poll_seconds)
         # made as they are sent: 60,000 rendered prompts take more memory than the records
         prompts = (self.prompt(record) for record in records)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -106,6 +107,10 @@ class AnnotateConfig(ServerConfig, FaultSearchConfig):
         at_least(self, 1, "samples_per_record")
         if self.density == "dense" and not self.cot:
             raise UserError("--density dense --cot false: its prompt asks for reasoning; drop one")
+        if self.spans_path and self.annotator != "human":
+            raise UserError(f"--spans_path {self.spans_path}: is read by --annotator human alone")
+        if os.path.realpath(self.data_path) == os.path.realpath(self.output_path):
+            raise UserError(f"--output_path {self.output_path}: is --data_path; name another file")
         several = self.samples_per_record > 1
         if self.annotator != "openai" and (several or self.batch_api):
             flag = f"samples_per_record {self.samples_per_record}" if several else "batch_api true"

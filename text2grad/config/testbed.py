@@ -28,7 +28,7 @@ class TestbedConfig:
     same sum shared evenly among the tokens; dense: every word labelled"""
     seeds: int = 10
     """runs of each method, with seeds 1, 2, ..."""
-    learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
+    learning_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)
     """each method takes that of these with the best final quality over the tuning seeds"""
     tuning_seeds: int = 2
     """runs for each method and learning rate, with seeds that are not used again"""
