@@ -22,7 +22,7 @@ LEVELS = {
         sandboxed.values sandboxed.recorder sandboxed.guard sandboxed.cases
         sandboxed.pytest_cases sandboxed.harness evalplus_inside outcomes harness_report
         unit_tests ppo_math ppo_state dispatch ledger download timing micro_batches
-        whole_folder student testbed testbed.language
+        whole_folder student testbed testbed.language span_noise
         model_shapes memory estimate estimate_time""",
     "flags and text": """
         config config.annotation config.backends config.checks config.deepspeed config.evaluation
@@ -32,7 +32,7 @@ LEVELS = {
         tasks.kodcode tasks.slf5k tasks.spec tasks.ultrafeedback locate word_scores replies
         parsing alignment places critique_grammar grammar word_grammar token_table targets
         target_formats records responses prompts chat turns text_metrics
-        config.baselines config.paper config.testbed
+        config.baselines config.noise config.paper config.testbed noisy_feedback
         config.benchmarks question_sets evalplus_problems evalplus_samples
         plans""",
     "faults of code": """
@@ -57,7 +57,8 @@ LEVELS = {
         annotators.answer_text annotators.answer_wording annotators.clauses
         annotators.contradiction annotators.evidence annotators.execution annotators.execution_case
         annotators.execution_wording annotators.human annotators.lexicon annotators.verdict
-        annotators.openai_server annotators.reference annotators.reward_prompts
+        annotators.open_text annotators.openai_server annotators.reference
+        annotators.reward_prompts
         annotators.reward_model annotators.reward_server annotators.reward_vllm
         annotators.reward_backends annotators.scalar_model
         annotators.signals annotators.word_lists annotators.wording
@@ -75,9 +76,10 @@ LEVELS = {
         human_alignment annotation_sheet""",
     "the paper's tables": """
         paper paper.benchmarks paper.methods paper.tables_data paper.budgets paper.stages
-        paper.shared_stages paper.plan paper.runner paper.measured paper.training
-        paper.annotation_costs paper.results paper.cells paper.training_tables paper.claims
-        paper.render paper.page paper.drawing paper.figures testbed.runs testbed.study""",
+        paper.variants paper.shared_stages paper.plan paper.runner paper.measured paper.training
+        paper.annotation_costs paper.results paper.cells paper.training_tables paper.noise_table
+        paper.claims paper.render paper.page paper.drawing paper.figures testbed.runs
+        testbed.study""",
 }
 LEVEL_OF = {name: number for number, names in enumerate(LEVELS.values()) for name in names.split()}
 HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "deepspeed")

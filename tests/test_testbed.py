@@ -12,6 +12,7 @@ from text2grad.alignment import TokenBytes, response_text
 from text2grad.config import TestbedConfig
 from text2grad.schema import Record, UserError
 from text2grad.scoring import judge
+from text2grad.span_noise import NOISE_KINDS, Noise, disturb_spans
 from text2grad.tasks import get_task
 from text2grad.testbed import language
 from text2grad.testbed.comparison import (
@@ -21,13 +22,7 @@ from text2grad.testbed.comparison import (
     paired_difference,
     sign_test,
 )
-from text2grad.testbed.critics import (
-    NOISE_KINDS,
-    Noise,
-    SyntheticAnnotator,
-    disturb_spans,
-    exact_spans,
-)
+from text2grad.testbed.critics import OPPOSITE, SyntheticAnnotator, exact_spans
 from text2grad.testbed.start_model import END, build_tokenizer
 from text2grad.testbed.study import Testbed, run_testbed
 
@@ -115,7 +110,8 @@ def hits(records, noise):
     for record in records:
         spans = exact_spans(record.response)
         draw = random.Random(record.id)
-        pairs.append((record, spans, disturb_spans(spans, record.response, noise, draw)))
+        wrong = disturb_spans(spans, record.response, noise, draw, OPPOSITE)
+        pairs.append((record, spans, wrong))
     return pairs
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from text2grad import progress
 from text2grad.agreement import word_units
 from text2grad.alignment import locate_spans, score_tokens
+from text2grad.annotators.open_text import asked_share
 from text2grad.annotators.reference import support_score
 from text2grad.conversations import chat_messages, prompt_turns
 from text2grad.schema import Feedback, Record
@@ -37,7 +38,8 @@ def with_scores(
 ) -> tuple[list[Record], dict[str, Any]]:
     """The records with "scores" (and "likelihood") in their fields, and the models that gave them.
 
-    `support_score` compares with prompt and reference and trains nothing. Where the records have
+    `support_score` compares with prompt and reference and trains nothing; `asked_words` is the
+    share of the words that an open-ended prompt asks for. Where the records have
     tests: `solved`, and `checks_passed`, the share of the assertions that held; `progress.KEY` in
     their fields then says how each run ended and where its fault lies. Where the flags
     name the models: `bertscore_f1`; `reward_model_score`, the net score under the reward model's
@@ -93,7 +95,9 @@ def _own_scores(record: Record, task: TaskSpec) -> dict[str, float]:
     if task.evidence == "answer" and not record.reference:
         return {}
     texts = record.prompt, record.reference, record.response
-    return {"support_score": support_score(*texts, task.evidence)}
+    scores = {"support_score": support_score(*texts, task.evidence)}
+    used = asked_share(record.prompt, record.response) if task.evidence == "prompt" else None
+    return scores if used is None else scores | {"asked_words": used}
 
 
 def _add_bert_scores(

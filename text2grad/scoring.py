@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from text2grad.alignment import label_scores, label_tokens, locate_spans, response_text
 from text2grad.chat import PromptTooLong
+from text2grad.noisy_feedback import NoisyCritic, NoisyFeedback
 from text2grad.run_folder import weights_sha256
 from text2grad.schema import Feedback, Grade, Record, Span, Unparseable
+from text2grad.span_noise import read_noise
 from text2grad.target_formats import resolve_format
 from text2grad.tasks import TaskSpec
 
@@ -101,6 +103,9 @@ def critique_counts(judged: Sequence[Judged]) -> tuple[Counter[str], Counter[str
         "negative": sum(score < 0 for score in scores),
     }
     said = [one.feedback for one in judged]
+    noisy = [one for one in said if isinstance(one, NoisyFeedback)]
+    if noisy:
+        counts |= {"noisy_critiques": len(noisy), "wrong_quotes": sum(one.errors for one in noisy)}
     return Counter(counts), Counter(one.reason for one in said if isinstance(one, Unparseable))
 
 
@@ -127,6 +132,11 @@ def critique_health(counts: Mapping[str, int]) -> dict[str, float]:
 
 def build_critic(args: PolicyConfig, task: TaskSpec) -> Any:
     """Who judges the samples: `annotate(records)`, and `stats` of it where it writes replies."""
+    critic, noise = _exact_critic(args, task), read_noise(args.feedback_noise, "--feedback_noise")
+    return NoisyCritic(critic, noise, args.seed, task) if noise else critic
+
+
+def _exact_critic(args: PolicyConfig, task: TaskSpec) -> Any:
     if args.feedback_source == "reference":
         from text2grad.annotators.reference import ReferenceAnnotator
 
@@ -193,6 +203,11 @@ def _reward_server(args: PolicyConfig, task: TaskSpec) -> Any:
 
 def critic_facts(args: PolicyConfig) -> dict[str, str]:
     """Who judges, where, in which format, and the hash of its weights, for the run's record."""
+    noise = {"feedback_noise": args.feedback_noise} if args.feedback_noise else {}
+    return _exact_critic_facts(args) | noise
+
+
+def _exact_critic_facts(args: PolicyConfig) -> dict[str, str]:
     if args.feedback_source == "scalar_model":
         return {"reward_model": f"{args.reward_model_name}, a learned scalar"}
     if args.feedback_source != "reward_model":

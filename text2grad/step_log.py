@@ -157,6 +157,8 @@ def step_metrics(tally: Tally, losses: dict[str, float]) -> dict[str, Any]:
         **critique_health(counts),
         **losses,
     }
+    if counts["noisy_critiques"]:
+        row["wrong_quotes"] = counts["wrong_quotes"]
     for phase, spent in tally.seconds.items():
         row[f"seconds_{phase}"] = spent
         if phase != "critique":  # it writes tokens of its own

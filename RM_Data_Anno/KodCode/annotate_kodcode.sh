@@ -7,6 +7,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 ROOT=../..
 
+TASK=${TASK:-kodcode}
 SOURCE=${SOURCE:-KodCode/KodCode-V1-SFT-R1}
 DATA_PATH=${DATA_PATH:-}
 CANDIDATES=${CANDIDATES:-feedback}
@@ -30,6 +31,7 @@ run() {
 }
 
 run "$PYTHON" prepare_data.py \
+    --task "$TASK" \
     --source "$SOURCE" \
     --data_path "$DATA_PATH" \
     --candidates "$CANDIDATES" \
@@ -39,10 +41,12 @@ run "$PYTHON" prepare_data.py \
 
 for split in train validation; do
     run "$PYTHON" test_case.py \
+        --task "$TASK" \
         --data_path "$OUTPUT_DIR/$split.json" \
         --output_file "$OUTPUT_DIR/${split}_tested.json" \
         --seed "$SEED"
     run "$PYTHON" dual_feedback_annotation_RM.py \
+        --task "$TASK" \
         --data_path "$OUTPUT_DIR/${split}_tested.json" \
         --output_path "$OUTPUT_DIR/${split}_annotated.json" \
         --annotator "$ANNOTATOR" \

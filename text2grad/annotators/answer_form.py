@@ -98,12 +98,15 @@ def _item_count(asked: str, reference: AnswerText, response: AnswerText) -> Form
     return FormFault(kind, f"{wanted} {match[2]}", str(there), place)
 
 
-def _sentence_limit(asked: str, reference: AnswerText, response: AnswerText) -> FormFault | None:
+def sentence_limit(asked: str) -> int | None:
+    """How many sentences a prompt in lower case asks for at most, None if it does not say."""
     match = re.search(lists.SENTENCE_LIMIT, asked)
-    if not match:
-        return None
-    wanted, there = _number(match[1]), len(response.sentences)
-    if len(reference.sentences) > wanted or there <= wanted:
+    return _number(match[1]) if match else None
+
+
+def _sentence_limit(asked: str, reference: AnswerText, response: AnswerText) -> FormFault | None:
+    wanted, there = sentence_limit(asked), len(response.sentences)
+    if wanted is None or len(reference.sentences) > wanted or there <= wanted:
         return None
     allowed = f"{wanted} {'sentence' if wanted == 1 else 'sentences'}"
     return FormFault("too long", allowed, f"{there} sentences", response.sentences[wanted])

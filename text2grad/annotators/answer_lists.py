@@ -138,3 +138,47 @@ SCRIPTS = (
     ("Chinese", "\u4e00", "\u9fff"),
     ("Korean", "\uac00", "\ud7af"),
 )
+
+# Words that an open-ended text is to use, as a pattern with all of them in a group.
+ASKED_WORDS = (
+    r"\b(?:with|uses?|using|contains?) the words? "
+    r"([\w'’-]+(?:(?:, [\w'’-]+)*,? and [\w'’-]+)?)"
+)
+
+# Phrases that have been read too often, as patterns, one a line.
+WORN = r"""
+\bonce upon a time\b
+\bhappily ever after\b
+\b(?:dark|cold) and stormy\b
+\bin the blink of an eye\b
+\blittle did (?:he|she|they|i|we) know\b
+\bat the end of the day\b
+\b(?:heart|hearts) (?:skipped|pounding|pounded|raced|racing)\b
+\b(?:sent|send|sending) shivers? down\b
+\bnever (?:be|been|felt) the same\b
+\bthe rest is history\b
+\bwith bated breath\b
+\b(?:a|the) (?:testament|tapestry|beacon|symphony) (?:to|of)\b
+\bfor what (?:felt|seemed) like (?:an eternity|hours|forever)\b
+\btime stood still\b
+\b(?:they|he|she) lived happily\b
+\ba (?:sense|feeling) of (?:wonder|peace|hope|belonging|purpose|calm|joy)\b
+\b(?:learned|realized|realised) (?:the|a) (?:true|valuable|important) \w+
+\bthe true meaning of\b
+\bfilled with (?:wonder|joy|hope|love|excitement)\b
+\b(?:bustling|vibrant|picturesque) (?:city|town|village|market)\b
+\bsmall (?:town|village) (?:nestled|named|called)\b
+\bnestled (?:in|between|among)\b
+"""
+
+# How a clause sounds that talks about the text, as patterns, one a line.
+ABOUT_THE_TEXT = r"""
+^(?:here|below) (?:is|are) (?:a|an|the|your|my|one)\b[^.]{0,60}\b(?:story|poem|letter|scene|text)\b
+^(?:here|below) (?:is|are) (?:a|an|the|your|my|one)\b[^.]{0,60}\b(?:entry|sentences?|note|draft)\b
+^(?:here's|this is) (?:a|an|the|your|my|one)\b[^.]{0,60}\b(?:story|poem|letter|scene|text|entry)\b
+^(?:in (?:this|the) (?:story|poem|letter|scene|text)|the story (?:begins|ends|is about))\b
+^(?:title|story|poem|letter|note|scene|draft|version \d)\W*$
+\bthe (?:moral|message) of (?:this|the) story\b
+\bas an ai\b
+\bthis (?:story|poem|letter|scene) (?:shows|tells|is|uses|contains|captures)\b
+"""

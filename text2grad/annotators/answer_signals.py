@@ -96,7 +96,7 @@ def judge_clauses(
     said = Counter(_wording(clause) for clause in evidence.clauses)
     kinds = sentence_kinds(response)
     theirs = set(sentence_kinds(evidence.reference).values())
-    echoes = _Echoes(read_answer(evidence.prompt), evidence.reference)
+    echoes = Echoes(read_answer(evidence.prompt), evidence.reference)
     doubts = _doubts(response, evidence) if comparable else {}
     verdicts = []
     for number, clause in enumerate(response.clauses):
@@ -221,7 +221,7 @@ def sentence_kinds(answer: AnswerText) -> dict[int, str]:
     return kinds
 
 
-class _Echoes:
+class Echoes:
     """What has been said so far, so that a repetition is heard.
 
     Two neighbouring telling words are heard again once they have occurred as often as the

@@ -3,7 +3,8 @@
 It finds what neither text supports, what the response has said already, what says nothing, what
 the reference has and the response lacks, and what the response gets right. It knows words, not
 meaning: a wrong claim made of the source's own words mostly escapes it. Where a task's references
-are right answers (`TaskSpec.evidence`), `annotators.answer` judges instead.
+are right answers (`TaskSpec.evidence`), `annotators.answer` judges instead; where
+many answers are right, `annotators.open_text`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from text2grad.annotators.answer import answer_score, judge_answer
 from text2grad.annotators.clauses import Clause, cut_phrase, split_clauses
 from text2grad.annotators.evidence import Evidence, WordSet
 from text2grad.annotators.lexicon import read_words
+from text2grad.annotators.open_text import judge_open_text, open_text_score
 from text2grad.annotators.signals import Signals, measure
 from text2grad.annotators.wording import Remark, Remarks, write_critique
 from text2grad.files import sha256_text
@@ -113,6 +115,7 @@ def judge_by_source(record: Record, task: TaskSpec) -> Feedback:
 _JUDGES: dict[str, Callable[[Record, TaskSpec], Answer]] = {
     "source": judge_by_source,
     "answer": judge_answer,
+    "prompt": judge_open_text,
 }
 
 
@@ -132,7 +135,7 @@ def support_score(
     source: str,
     reference: str,
     response: str,
-    evidence: Literal["source", "answer"] = "source",
+    evidence: Literal["source", "answer", "prompt"] = "source",
 ) -> float:
     """Share of a response's words in good clauses, less the share in doubtful ones, in [-1, 1].
 
@@ -141,6 +144,8 @@ def support_score(
     """
     if evidence == "answer":
         return answer_score(source, reference, response)
+    if evidence == "prompt":
+        return open_text_score(source, response)
     judgements = judge_clauses(response, Evidence(source, reference))
     words = sum(len(j.clause.words) for j in judgements)
     net = sum(len(j.clause.words) * (j.is_good - j.is_poor) for j in judgements)

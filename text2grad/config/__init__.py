@@ -18,6 +18,7 @@ from text2grad.config.evaluation import (
 )
 from text2grad.config.human import HumanAlignmentConfig, SheetConfig, SheetImportConfig
 from text2grad.config.launch import launch, parse
+from text2grad.config.noise import NoiseConfig
 from text2grad.config.paper import PaperFiguresConfig, PaperRunConfig, PaperTablesConfig
 from text2grad.config.policy import PolicyConfig, SFTConfig
 from text2grad.config.reward_model import (
@@ -42,6 +43,7 @@ __all__ = [
     "JudgeConfig",
     "MergeConfig",
     "MtBenchConfig",
+    "NoiseConfig",
     "PaperFiguresConfig",
     "PaperRunConfig",
     "PaperTablesConfig",

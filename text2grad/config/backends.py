@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from text2grad.config.checks import above, at_least, server_address
 from text2grad.schema import UserError
+from text2grad.span_noise import read_noise
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class InferBackendConfig:
 
 @dataclass(frozen=True)
 class RolloutBackendConfig:
-    """Who samples, and who runs the reward model, in PPO."""
+    """Who samples, who runs the reward model, and how reliable its critiques are, in PPO."""
 
     reward_base_url: str = ""
     """server that runs the reward model, any OpenAI-compatible one; --reward_model_name is its name
@@ -64,6 +65,9 @@ class RolloutBackendConfig:
     """who samples: transformers, or vLLM beside it on the same GPU (pip install vllm)"""
     rollout_gpu_memory: float = 0.3
     """--rollout_backend vllm: share of the GPU's memory that vLLM takes"""
+    feedback_noise: str = ""
+    """errors put into critiques before they are paid: flip, drop, shift or replace and a share of
+    the quotes, as flip:0.2, or irrelevant and a share of the critiques; "" for none"""
 
     def _check_backends(self, feedback_source: str, num_beams: int) -> None:
         server_address(self, "reward_base_url")
@@ -82,6 +86,12 @@ class RolloutBackendConfig:
             )
         if self.rollout_backend == "vllm" and num_beams > 1:
             raise UserError(f"--num_beams {num_beams}: --rollout_backend vllm has no beams")
+        noise = read_noise(self.feedback_noise, "--feedback_noise")
+        if noise and feedback_source == "scalar_model":
+            raise UserError(
+                f"--feedback_noise {self.feedback_noise}: --feedback_source scalar_model quotes "
+                "nothing; drop one of the two"
+            )
 
     def reward_server(self) -> dict[str, Any]:
         """The flags of the reward model's server, as `ServerConfig` names them."""

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from text2grad.config.checks import at_least, server_address
+from text2grad.schema import UserError
+from text2grad.span_noise import read_noise
 
 
 @dataclass(frozen=True)
 class PaperRunConfig:
     """Run the methods of one table, over seeds, on equal terms; what is done is not run again."""
 
-    table: Literal["slf5k", "kodcode", "ultrafeedback"] = "slf5k"
+    table: Literal["slf5k", "kodcode", "ultrafeedback", "writing"] = "slf5k"
     """which table"""
     methods: tuple[str, ...] = ()
     """which of its rows, all if none is named"""
@@ -47,8 +49,18 @@ class PaperRunConfig:
     mt_bench_prompts"""
     benchmark_samples: int = 0
     """questions of each benchmark, 0 for all"""
+    noise: tuple[str, ...] = ()
+    """run text2grad and scalar_ppo, or --methods, with errors in critiques: each as flip:0.2 (flip,
+    drop, shift, replace: share of the quotes; irrelevant: share of the critiques)"""
+    noise_at: Literal["labels", "rewards"] = "labels"
+    """errors in what the reward model learns from, or in what it says during PPO"""
+    reward_from: str = ""
+    """folder of another table's runs: measure its reward model on this table's responses"""
+    annotations_from: str = ""
+    """folder of this table's runs with another annotator: measure how far both agree"""
     output_dir: str = ""
-    """folder of the runs, "" for runs/paper/TABLE-BUDGET"""
+    """folder of the runs, "" for runs/paper/TABLE-BUDGET, with --annotator's name behind it where
+    that is not the budget's"""
     dry_run: bool = False
     """print every command, ready to be pasted, and run nothing"""
 
@@ -57,6 +69,9 @@ class PaperRunConfig:
         at_least(self, 0, "benchmark_samples")
         server_address(self, "base_url")
         server_address(self, "judge_base_url")
+        for text in self.noise:
+            if not read_noise(text, "--noise"):
+                raise UserError("--noise: names none, for example flip:0.2")
 
 
 @dataclass(frozen=True)

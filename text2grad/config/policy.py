@@ -316,5 +316,5 @@ class PolicyConfig(RolloutBackendConfig, FaultSearchConfig):
         """The flags that a resumed run cannot change."""
         names = """task base_model_adapter_model lora_r lora_alpha lora_target_modules
             lora_last_layers learning_rate init_kl_coef batch_size credit_assignment
-            unmarked_score temperature seed"""
+            unmarked_score temperature seed feedback_noise"""
         return {name: getattr(self, name) for name in names.split()}

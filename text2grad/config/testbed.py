@@ -7,9 +7,9 @@ from typing import Literal, get_args
 
 from text2grad.config.checks import at_least
 from text2grad.schema import UserError
+from text2grad.span_noise import NOISE_KINDS, NoiseKind
 
 CreditMethod = Literal["span", "scalar", "spread", "dense"]
-CriticNoise = Literal["flip", "drop", "shift", "replace", "irrelevant"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class TestbedConfig:
     """each method takes that of these with the best final quality over the tuning seeds"""
     tuning_seeds: int = 2
     """runs for each method and learning rate, with seeds that are not used again"""
-    noise_kinds: tuple[CriticNoise, ...] = get_args(CriticNoise)
+    noise_kinds: tuple[NoiseKind, ...] = NOISE_KINDS
     """errors in the critiques: under each, span and scalar credit are run"""
     noise_rates: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
     """share of the spans with an error; of the critiques, for irrelevant ones"""

@@ -117,6 +117,7 @@ _TERMS = {
     "kodcode": _Terms(970, 900, 256, 512, 349, 2000, "0.6", 8, "5e-7", "cosine"),
     "ultrafeedback": _Terms(970, 950, 512, 512, 299, 3200, "0.6", 8, "1e-6", "cosine"),
 }
+_TERMS["writing"] = _TERMS["slf5k"]  # run by its scripts
 
 
 @dataclass(frozen=True)
@@ -233,6 +234,12 @@ _PROSE = {
     "learns_from": "both",
     "measure": ("--ppl_model", "{model}"),
 }
+_WRITING_SAMPLE = "{root}/paper/writing/sample"
+# the texts of the sample are good throughout: what is poor, a reward model learns from own answers
+_WRITING = _PROSE | {
+    "data": {"DATA_PATH": _WRITING_SAMPLE, "CANDIDATES": "feedback"},
+    "prepare": ("--data_path", _WRITING_SAMPLE),
+}
 # all solutions of HumanEval are right: a reward model would learn from them to find nothing
 _CODE = {
     "annotator": "execution",
@@ -289,11 +296,13 @@ BUDGETS: dict[str, dict[str, Budget]] = {
         "slf5k": _small("slf5k", _Sizes(344, 12, 56, 499, 499), **_PROSE),
         "kodcode": _small("kodcode", _Sizes(200, 6, 192, 349, 899, epochs=2), **_CODE),
         "ultrafeedback": _small("ultrafeedback", _Sizes(250, 10, 96, 299, 899), **_PROSE),
+        "writing": _small("writing", _Sizes(80, 12, 72, 499, 499, epochs=3), **_WRITING),
     },
     "trial": {
         "slf5k": _small("slf5k", _Sizes(**_TRIAL), **_PROSE),
         "kodcode": _small("kodcode", _Sizes(**_TRIAL), **_CODE),
         "ultrafeedback": _small("ultrafeedback", _Sizes(**_TRIAL), **_PROSE),
+        "writing": _small("writing", _Sizes(**_TRIAL), **_WRITING),
     },
     "paper": {
         "slf5k": _paper("slf5k"),
@@ -304,5 +313,6 @@ BUDGETS: dict[str, dict[str, Budget]] = {
             measure=(),
         ),
         "ultrafeedback": _paper("ultrafeedback"),
+        "writing": _paper("writing", **_WRITING | {"annotator": "openai"}),
     },
 }

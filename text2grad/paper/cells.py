@@ -10,10 +10,12 @@ from typing import Any
 
 from text2grad.paper.budgets import BUDGETS, EMBEDDED
 from text2grad.paper.measured import Measured, Run
-from text2grad.paper.methods import METHODS, REWARD_MODELS
+from text2grad.paper.methods import METHODS, OTHER_JUDGES, REWARD_MODELS
+from text2grad.paper.plan import ROOT
 from text2grad.paper.tables_data import REWARD_MEASURES, TABLES, Measure
 from text2grad.student import student_interval
 from text2grad.tasks import get_task
+from text2grad.testbed.comparison import paired_difference
 
 OVER_SEEDS = "over seeds (Student)"
 RECORDS = "records that were measured"
@@ -88,6 +90,27 @@ def cell(runs: Iterable[Run], measure: str, published: float | None = None) -> C
     return Cell(mean(values), interval, len(values), n, published)
 
 
+def paired(runs: Sequence[Run], ours: str, theirs: str) -> list[tuple[Run, Run]]:
+    """The runs of two methods with the same seed, by seed."""
+    sides = [{run.seed: run for run in runs if run.row == row} for row in (ours, theirs)]
+    return [(sides[0][seed], sides[1][seed]) for seed in sorted(sides[0]) if seed in sides[1]]
+
+
+def lead(runs: Sequence[Run], ours: str, theirs: str, measure: str) -> Cell:
+    """Mean difference of a figure over the seeds with which two methods both have it."""
+    pairs = [
+        pair
+        for pair in paired(runs, ours, theirs)
+        if all(run.figures.get(measure) is not None for run in pair)
+    ]
+    if not pairs:
+        return Cell()
+    sides = [[float(run.figures[measure]) for run in side] for side in zip(*pairs, strict=True)]
+    found = paired_difference(*sides)
+    n = min(run.counts.get(measure, run.n) for pair in pairs for run in pair)
+    return Cell(found["mean"], found["interval"], len(pairs), n)
+
+
 def method_rows(
     task: str, runs: Sequence[Run], measures: Sequence[Measure], only: Sequence[str] = ()
 ) -> list[Row]:
@@ -131,28 +154,35 @@ def empty_table(task: str) -> Table:
 
 
 def reward_table(measured: Measured) -> Table:
-    """Every reward model, those that were not trained with empty cells."""
+    """Every reward model, those that were not trained with empty cells, and what else judges."""
     facts = measured.facts
+    table = TABLES[facts["table"]]
     measures = [*REWARD_MEASURES]
-    for label in get_task(facts["table"]).labels:
+    for label in get_task(table.task_name(ROOT)).labels:
         measures += [
             Measure(f"{label.name}_{kind}", f"{label.name} {kind}")
             for kind in ("precision", "recall")
         ]
-    rows = []
-    for name, kind in REWARD_MODELS.items():
+    rows, commands = [], [run_command(facts)]
+    titles = {name: kind.title for name, kind in REWARD_MODELS.items()}
+    for run in measured.reward_models:
+        if run.row not in titles:
+            flag, _, runs = run.row.partition("-")
+            titles[run.row] = OTHER_JUDGES[flag].format(runs) if flag in OTHER_JUDGES else run.row
+            commands.append(f"{run_command(facts)} --{flag} runs/paper/{runs}")
+    for name, title in titles.items():
         own = [run for run in measured.reward_models if run.row == name]
-        rows.append((name, kind.title, [cell(own, one.name) for one in measures]))
+        rows.append((name, title, [cell(own, one.name) for one in measures]))
     return Table(
         name=f"{measured.name}-reward_models",
-        title=f"{TABLES[facts['table']].tree}: reward models, with and without CoT",
+        title=f"{table.short_title}: reward models, with and without CoT",
         first="reward model",
         measures=measures,
         rows=rows,
         facts=facts,
         interval="over responses (bootstrap), of the macro-F1",
         unit="responses that were judged",
-        command=run_command(facts),
+        command="; ".join(commands),
     )
 
 

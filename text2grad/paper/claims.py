@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from text2grad.paper.cells import Cell, cell
+from text2grad.paper.cells import Cell, cell, lead
 from text2grad.paper.measured import Measured, Run
-from text2grad.paper.training_tables import convergence, paired, steps_saved
+from text2grad.paper.training_tables import convergence, steps_saved
 from text2grad.tables import interval_text, markdown_table
-from text2grad.testbed.comparison import paired_difference
 
 Source = Literal["runs", "training", "reward_models", "convergence"]
 SAVED = "steps_saved"
@@ -86,15 +85,7 @@ def claim_cell(measured: Measured, claim: Claim) -> Cell:
     runs = _runs(measured, claim.source)
     if not claim.against:
         return cell([run for run in runs if run.row == claim.row], claim.measure)
-    pairs = [
-        (float(ours.figures[claim.measure]), float(theirs.figures[claim.measure]))
-        for ours, theirs in paired(runs, claim.row, claim.against)
-        if None not in (ours.figures.get(claim.measure), theirs.figures.get(claim.measure))
-    ]
-    if not pairs:
-        return Cell()
-    found = paired_difference(*zip(*pairs, strict=True))
-    return Cell(found["mean"], found["interval"], len(pairs))
+    return lead(runs, claim.row, claim.against, claim.measure)
 
 
 def verdict(found: Cell, low: float, high: float) -> str:

@@ -54,7 +54,7 @@ def write_figures(args: PaperFiguresConfig) -> None:
 def figures(measured: Sequence[Measured], testbed: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Name and SVG of every figure that there is something for."""
     for one in measured:
-        title = f"{TABLES[one.facts['table']].tree}, budget {one.facts['budget']}"
+        title = f"{TABLES[one.facts['table']].short_title}, budget {one.facts['budget']}"
         if panels := training_panels(one):
             yield (
                 f"{one.name}-convergence",

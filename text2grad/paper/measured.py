@@ -15,7 +15,7 @@ from text2grad.testbed.comparison import Curve
 
 FLAG = "--metrics_dir"
 ADVICE = "paper/tables.py writes it from the runs; remove it and run that again"
-LISTS = ("runs", "training", "reward_models", "annotations")
+LISTS = ("runs", "training", "reward_models", "annotations", "noise")
 _FACTS = {"table": TEXT, "budget": TEXT, "start": TEXT, "model": TEXT, "machine": TEXT}
 _FACTS |= {"data": TEXT, "judge_model": TEXT, "annotator": {"*": TEXT}}
 _SHAPE = {"facts": _FACTS, "minutes": NUMBER}
@@ -78,6 +78,7 @@ class Measured:
         training: the same policies, by the steps of their training.
         reward_models: by their judgements.
         annotations: by what was asked of the annotator.
+        noise: policies and reward models under errors in critiques, by `Variant.row`.
         failures: stages that failed, with the reason.
         minutes: that all stages took.
     """
@@ -88,6 +89,7 @@ class Measured:
     training: Sequence[Run] = ()
     reward_models: Sequence[Run] = ()
     annotations: Sequence[Run] = ()
+    noise: Sequence[Run] = ()
     failures: Sequence[str] = ()
     minutes: float = 0.0
 

@@ -43,6 +43,10 @@ REWARD_MODELS = {
 }
 
 
+# what else judges a table's responses, by the flag of paper/run.py that names where it lies
+OTHER_JUDGES = {"reward_from": "reward model of {}", "annotations_from": "annotations of {}"}
+
+
 @dataclass(frozen=True)
 class Method:
     """One row of the tables.

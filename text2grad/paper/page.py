@@ -11,6 +11,7 @@ from text2grad.files import check_writable, write_text
 from text2grad.paper.cells import Table, empty_table, policy_table, reward_table
 from text2grad.paper.claims import claims_table
 from text2grad.paper.measured import Measured, read_stored, store
+from text2grad.paper.noise_table import is_policy, noise_tables
 from text2grad.paper.render import (
     body,
     caption,
@@ -87,11 +88,12 @@ def gather(args: PaperMetricsConfig) -> tuple[list[Measured], dict[str, Any]]:
 
 def all_tables(measured: Sequence[Measured]) -> list[Table]:
     """Every table of what was measured, and those that several of them make together."""
-    return [table for one in measured for table in tables_of(one)] + models_tables(measured)
+    own = [table for one in measured for table in tables_of(one) + noise_tables(one)]
+    return own + models_tables(measured)
 
 
 def tables_of(measured: Measured) -> list[Table]:
-    """The tables of one folder of runs."""
+    """The tables of one folder of runs, but for that of errors in critiques."""
     return [policy_table(measured), reward_table(measured), *training_tables(measured)]
 
 
@@ -115,11 +117,15 @@ def results_page(
     parts.append(claims_table(measured, testbed))
     for task in TABLES:
         parts += _task_section(task, [one for one in measured if one.facts["table"] == task], args)
-    models = models_tables(measured)
-    parts.append("## Several policy models\n")
-    parts += [text for table in models for text in _section(table)]
-    if not models:
-        parts.append(f"Not run: `{_OTHER}` adds one.\n")
+    noisy = [table for one in measured for table in noise_tables(one)]
+    for title, tables, command in (
+        ("Several policy models", models_tables(measured), _OTHER),
+        ("Errors in critiques", noisy, _NOISE),
+    ):
+        parts.append(f"## {title}\n")
+        parts += [text for table in tables for text in _section(table)]
+        if not tables:
+            parts.append(f"Not run: `{command}` adds one.\n")
     parts += ["## Controlled testbed\n", f"`{TESTBED_COMMAND}`\n"]
     parts += _testbed_parts(testbed, args)
     parts += ["## What failed\n", _failures(measured)]
@@ -132,7 +138,9 @@ def _runs(measured: Sequence[Measured]) -> str:
         seeds = {run.row: 0 for run in one.runs}
         for run in one.runs:
             seeds[run.row] += 1
-        done = ", ".join(f"{row} ({count})" for row, count in seeds.items())
+        done = [f"{row} ({count})" for row, count in seeds.items()]
+        spoilt = sum(is_policy(run) for run in one.noise)
+        done += [f"with errors in critiques ({spoilt})"] if spoilt else []
         facts = one.facts
         rows.append(
             [
@@ -140,7 +148,7 @@ def _runs(measured: Sequence[Measured]) -> str:
                 facts["model"],
                 facts["machine"],
                 f"{one.minutes:.0f}",
-                done or "none",
+                ", ".join(done) or "none",
             ]
         )
     head = ["runs", "model", "machine", "minutes", "methods (seeds)"]
@@ -190,6 +198,7 @@ def _failures(measured: Sequence[Measured]) -> str:
 
 
 _OTHER = "python paper/run.py --table slf5k --model my/model --output_dir runs/paper/slf5k-my_model"
+_NOISE = "python paper/run.py --table slf5k --noise flip:0.05 flip:0.1 flip:0.2 flip:0.4"
 _CLAIMS = """\
 A claim "holds here" if the whole 95 % interval lies where it says, "does not hold here" if none of
 it does, and is "open" otherwise. Differences are paired by seed. The paper's figures are of other

@@ -11,6 +11,7 @@ from text2grad.paper.budgets import RESUME
 from text2grad.paper.methods import METHODS, REWARD_MODELS, SCALAR, Method, choose_methods
 from text2grad.paper.shared_stages import SharedStages
 from text2grad.paper.stages import Command, Stages, files_hash, flags
+from text2grad.paper.variants import CLEAN, Variant, choose_noisy_methods, noise_variants
 
 if TYPE_CHECKING:
     from text2grad.config import PaperRunConfig
@@ -31,11 +32,19 @@ def plan(args: PaperRunConfig, folder: Path, root: Path = ROOT) -> Stages:
         UserError: a method does not exist for this table, or data or trees are missing.
     """
     shared = SharedStages(args, folder, root)
-    runs = MethodRuns(shared)
     reasons = shared.annotator == "openai"
-    for name, method in choose_methods(args.methods, args.table, reasons).items():
-        for seed in range(1, args.seeds + 1) if method.is_trained else [0]:
-            runs.add(name, method, seed)
+    if args.reward_from:
+        shared.foreign_reward_model(args.reward_from)
+    if args.annotations_from:
+        shared.foreign_annotations(args.annotations_from)
+    choose = choose_noisy_methods if args.noise else choose_methods
+    wanted = args.methods or not (args.reward_from or args.annotations_from)
+    methods = choose(args.methods, args.table, reasons) if wanted else {}
+    for variant in noise_variants(args) or [CLEAN]:
+        runs = MethodRuns(shared, variant)
+        for name, method in methods.items():
+            for seed in range(1, args.seeds + 1) if method.is_trained else [0]:
+                runs.add(name, method, seed)
     return shared.stages
 
 
@@ -73,10 +82,15 @@ def benchmark_command(
 
 
 class MethodRuns:
-    """Adds the runs of methods, with all that they need, to the stages of a table."""
+    """Adds the runs of methods, with all that they need, to the stages of a table.
 
-    def __init__(self, shared: SharedStages) -> None:
-        self.shared, self.budget, self.task = shared, shared.budget, shared.table.task
+    Args:
+        shared: the stages.
+        variant: errors in the critiques of the runs.
+    """
+
+    def __init__(self, shared: SharedStages, variant: Variant = CLEAN) -> None:
+        self.shared, self.budget, self.variant = shared, shared.budget, variant
 
     def add(self, name: str, method: Method, seed: int) -> None:
         """One method with one seed: training and answers, and apart from them their measures."""
@@ -86,8 +100,9 @@ class MethodRuns:
         if method.reward_model == SCALAR:
             needs.append(shared.scalar_reward())
         elif method.reward_model:
-            needs.append(shared.reward_model(method.reward_model))
-        folder = shared.folder / "runs" / f"{name}-{seed}"
+            needs.append(shared.reward_model(method.reward_model, self.variant))
+        name_of_run = f"{self.variant.runs}/{name}-{seed}"
+        folder = shared.folder / name_of_run
         train = {"ppo": self._ppo, "grpo": self._grpo, "dpo": self._dpo}.get(method.training)
         commands: list[Command] = []
         measured = model
@@ -100,13 +115,12 @@ class MethodRuns:
             passing = (Path(model),)
         commands += self._answer(method, model, folder, seed)
         facts = shared.facts() | {"method": name, "seed": seed, "model": shared.model}
-        run = shared.add(
-            f"runs/{name}-{seed}", tuple(commands), tuple(needs), facts=facts, passing=passing
-        )
+        facts |= self.variant.facts()
+        run = shared.add(name_of_run, tuple(commands), tuple(needs), facts=facts, passing=passing)
         # stages of their own: another measure trains nothing again
         shared.add(f"{run}/{MEASURES}", (self._measure(folder),), (run,))
         if shared.compares and name != "base":
-            self.add("base", METHODS["base"], 0)
+            MethodRuns(shared).add("base", METHODS["base"], 0)
             shared.add(f"{run}/{JUDGE}", (self._judge(folder),), (run, "runs/base-0"))
         if method.training != "reflect":  # which revises answers to prompts of its own
             self._benchmarks(run, folder, measured)
@@ -128,12 +142,13 @@ class MethodRuns:
                 self.shared.policy / "Evaluation" / "infer_val.py",
                 *flags(model_path=model, input_path=prompts, seed=seed),
                 *flags(output_dir=folder, output_name=written),
+                *self.shared.task_flag,
                 *self.budget.answer,
             )
         ]
         if revises:
             files = flags(input_file=folder / written, output_file=folder / "answers.json")
-            place = flags(task=self.task, model_path=model, seed=seed)
+            place = flags(task=self.shared.task, model_path=model, seed=seed)
             script = self.shared.root / "paper" / "reflect.py"
             commands.append(self.shared.python(script, *place, *files, *self.budget.reflect))
         return commands
@@ -144,7 +159,7 @@ class MethodRuns:
         encoder = flags(bert_model=self.shared.args.bert_model)
         measures = self.shared.fill(self.budget.measure)
         script = self.shared.policy / "Evaluation" / "metrics.py"
-        return self.shared.python(script, *files, *measures, *encoder)
+        return self.shared.python(script, *files, *measures, *encoder, *self.shared.task_flag)
 
     def _judge(self, folder: Path) -> Command:
         """The answers beside those of the start model, before a chat model."""
@@ -154,7 +169,7 @@ class MethodRuns:
         asked = flags(judge_model=args.judge_model, base_url=args.judge_base_url or args.base_url)
         out = flags(output_file=folder / JUDGE / "judge.json")
         script = self.shared.policy / "Evaluation" / "llm_as_a_judge.py"
-        return self.shared.python(script, *files, *out, *asked)
+        return self.shared.python(script, *files, *out, *asked, *self.shared.task_flag)
 
     def _benchmarks(self, run: str, folder: Path, model: str) -> None:
         """The public benchmarks, each a stage of its own."""
@@ -166,7 +181,8 @@ class MethodRuns:
             shared.add(f"{run}/{name}", (command,), (run,), inputs=read)
 
     def _ppo(self, method: Method, model: str, folder: Path, seed: int) -> Command:
-        judge, data = self.shared.reward_folder(method.reward_model), self.shared.data
+        judge = self.shared.reward_folder(method.reward_model, self.variant)
+        data = self.shared.data
         name = "final" if method.reward_model == SCALAR else "final_merge"
         settings = {
             "POLICY": model,
@@ -178,9 +194,9 @@ class MethodRuns:
             "SEED": str(seed),
             **self.budget.ppo_env,
         }
-        shell = self.shared.policy / f"train_{self.task}.sh"
-        given = (*self.budget.ppo, *self._reply(method), *method.flags, *RESUME)
-        return self.shared.shell(shell, settings, *given)
+        shell = self.shared.policy / f"train_{self.shared.scripts}.sh"
+        given = (*self.budget.ppo, *self._reply(method), *method.flags, *self.variant.flags())
+        return self.shared.shell(shell, settings, *given, *self.shared.task_flag, *RESUME)
 
     def _grpo(self, method: Method, model: str, folder: Path, seed: int) -> Command:
         judge = self.shared.reward_folder(method.reward_model) / "train" / "final_merge"
@@ -192,7 +208,7 @@ class MethodRuns:
         return self._baseline("train_dpo.py", model, folder, seed, *given)
 
     def _baseline(self, name: str, model: str, folder: Path, seed: int, *given: str) -> Command:
-        start = flags(task=self.task, base_model_name=model, output_dir=folder, seed=seed)
+        start = flags(task=self.shared.task, base_model_name=model, output_dir=folder, seed=seed)
         data = flags(data_path=self.shared.data / "train.json")
         return self.shared.python(self.shared.root / "paper" / name, *start, *data, *given)
 

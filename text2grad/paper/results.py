@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,15 @@ from text2grad.paper.measured import Measured, Run
 from text2grad.paper.methods import ANNOTATIONS, METHODS, SCALAR
 from text2grad.paper.plan import JUDGE, MEASURES, ROOT
 from text2grad.paper.runner import read_progress
+from text2grad.paper.shared_stages import JUDGES
+from text2grad.paper.tables_data import TABLES
 from text2grad.paper.training import read_training
+from text2grad.paper.variants import NOISE_FOLDER, Variant
 from text2grad.report_data import read_object
 from text2grad.reward_report import check_reward_report
 from text2grad.schema import UserError
 from text2grad.shapes import NUMBER, TEXT, Maybe, check_shape
+from text2grad.span_noise import Noise
 from text2grad.tasks import get_task
 
 FLAG = "--runs_dir"
@@ -24,11 +29,11 @@ _SETTINGS = {"table": TEXT, "budget": TEXT, "start": TEXT, "model": TEXT, "machi
 _SETTINGS |= {"data_path": TEXT, "annotator": {"*": TEXT}}
 _RUN = _SETTINGS | {"method": TEXT, "seed": NUMBER}
 _JUDGE = _SETTINGS | {"reward_model": TEXT}
+_NOISE = {"noise": TEXT, "rate": NUMBER, "noise_at": TEXT}
 _EVALUATION = {"n": NUMBER, "after": {"*": Maybe(NUMBER)}}
 _ADVICE = "paper/run.py writes it; remove its folder and run that again"
 # what runs share that stand in one table
 _SHARED = ("table", "budget", "start", "model", "data_path", "annotator")
-_JUDGES = "reward_model-"
 
 Facts = Mapping[str, Any]
 
@@ -40,8 +45,8 @@ def read_folders(folder: Path) -> list[Measured]:
         UserError: none holds a finished run, the runs of one were made with different settings, or
             a file is damaged.
     """
-    places = {path.parent for path in folder.glob("*/runs")}
-    places |= {path.parent for path in folder.glob(f"*/{_JUDGES}*")}
+    kinds = ("runs", NOISE_FOLDER, *(f"{name}*" for name in JUDGES))
+    places = {path.parent for kind in kinds for path in folder.glob(f"*/{kind}")}
     found = [one for own in sorted(places) for one in read_folder(own)]
     if not found:
         raise UserError(
@@ -57,7 +62,8 @@ def read_folder(folder: Path) -> list[Measured]:
     Raises:
         UserError: see `read_folders`.
     """
-    judges = [_read_judge(path) for path in finished(folder) if path.name.startswith(_JUDGES)]
+    judges = _read_judges(folder)
+    noisy, noisy_judges = _read_noise(folder / NOISE_FOLDER)
     answered, trained, facts = [], [], []
     for path in finished(folder / "runs"):
         own = read_facts(path, _RUN)
@@ -65,11 +71,12 @@ def read_folder(folder: Path) -> list[Measured]:
         trained += _read_training(path, own)
         if _is_done(path / MEASURES):
             answered.append(_read_run(path, own))
-    known = [*facts, *((run.row, own) for run, own in judges)]
-    if not known:
+    facts += [(run.row, own) for run, own in noisy]
+    judging = [(run.row, own) for run, own in (*judges, *noisy_judges)]
+    if not (facts or judging):
         return []
-    shared = shared_facts(folder, facts, [(run.row, own) for run, own in judges])
-    task = get_task(shared["table"])
+    shared = shared_facts(folder, facts, judging)
+    task = get_task(TABLES[shared["table"]].task_name(ROOT))
     places = [path for path in finished(folder) if path.name in ANNOTATIONS]
     annotated = [read_annotation(path.name, path, task, FLAG) for path in places]
     return [
@@ -80,6 +87,7 @@ def read_folder(folder: Path) -> list[Measured]:
             training=trained,
             reward_models=[run for run, _ in judges],
             annotations=[run for run in annotated if run],
+            noise=[run for run, _ in (*noisy, *noisy_judges)],
             failures=list(_failures(folder)),
             minutes=sum(read_progress(path).seconds for path in _all_stages(folder)) / 60,
         )
@@ -180,6 +188,29 @@ def _read_training(path: Path, facts: Facts) -> list[Run]:
     return [Run(facts["method"], steps, figures, facts["seed"], history=history)]
 
 
+def _read_judges(folder: Path) -> list[tuple[Run, Facts]]:
+    """What was measured against the annotation: reward models, and other annotators."""
+    return [_read_judge(path) for path in finished(folder) if path.name.startswith(JUDGES)]
+
+
+def _read_noise(folder: Path) -> tuple[list[tuple[Run, Facts]], list[tuple[Run, Facts]]]:
+    """Policies and reward models under errors in critiques, with rows that name the errors."""
+    policies, judges = [], []
+    for own in sorted(folder.glob("*")):
+        answered = [path for path in finished(own) if _is_done(path / MEASURES)]
+        runs = [(path, read_facts(path, _RUN | _NOISE)) for path in answered]
+        policies += [(_under_noise(_read_run(path, facts), facts), facts) for path, facts in runs]
+        for run, facts in _read_judges(own):
+            check_shape(facts, _NOISE, f"{FLAG} {own}", _ADVICE)
+            judges.append((_under_noise(run, facts), facts))
+    return policies, judges
+
+
+def _under_noise(run: Run, facts: Facts) -> Run:
+    variant = Variant(Noise(facts["noise"], facts["rate"]), facts["noise_at"])
+    return replace(run, row=variant.row(run.row))
+
+
 def _read_judge(path: Path) -> tuple[Run, Facts]:
     facts = read_facts(path, _JUDGE)
     report = read_object(path / "metrics.json", FLAG)
@@ -202,8 +233,8 @@ def _read_judge(path: Path) -> tuple[Run, Facts]:
 
 
 def _all_stages(folder: Path) -> list[Path]:
-    runs = _stages(folder / "runs")
-    return [*_stages(folder), *runs, *(path for run in runs for path in _stages(run))]
+    found = sorted(path.parent for path in folder.rglob("stage.json"))
+    return [path for path in found if ".aside-" not in str(path.relative_to(folder))]
 
 
 def _failures(folder: Path) -> Iterator[str]:

@@ -14,15 +14,14 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from text2grad.config import PaperRunConfig
 from text2grad.files import check_writable, read_text, write_json
+from text2grad.paper.budgets import BUDGETS
 from text2grad.paper.plan import ROOT, plan
 from text2grad.paper.stages import Command, Stage, Stages
 from text2grad.schema import UserError
-
-if TYPE_CHECKING:
-    from text2grad.config import PaperRunConfig
 
 STATE, LOG = "stage.json", "log.txt"
 # variables of the shells that say what the machine has, not what is run
@@ -37,7 +36,7 @@ def run_paper(args: PaperRunConfig) -> None:
     Raises:
         UserError: the flags ask for what is not there, or stages failed; all others are done.
     """
-    folder = Path(args.output_dir or f"runs/paper/{args.table}-{args.budget}").resolve()
+    folder = Path(args.output_dir or default_folder(args)).resolve()
     stages = plan(args, folder)
     if args.dry_run:
         for stage in stages:
@@ -53,6 +52,20 @@ def run_paper(args: PaperRunConfig) -> None:
             "the same command tries them again"
         )
     print(f"all runs: {folder}; python paper/tables.py --runs_dir {folder.parent}")
+
+
+def default_folder(args: PaperRunConfig) -> Path:
+    """Where runs lie: each annotator's apart, so that they can be compared.
+
+    Example: table slf5k, budget small, --annotator openai --annotator_model org/judge ->
+    runs/paper/slf5k-small-openai-judge
+    """
+    usual = BUDGETS[args.budget][args.table].annotator
+    annotator = args.annotator or usual
+    model = Path(args.annotator_model).name if annotator == "openai" else ""
+    is_usual = annotator == usual and model in ("", PaperRunConfig.annotator_model)
+    parts = [args.table, args.budget, *(() if is_usual else (annotator, model))]
+    return Path("runs/paper") / "-".join(part for part in parts if part)
 
 
 @dataclass

@@ -12,12 +12,14 @@ from text2grad.paper.budgets import BUDGETS, EMBEDDED, RESUME, Budget
 from text2grad.paper.methods import ANNOTATIONS, REWARD_MODELS, SCALAR
 from text2grad.paper.stages import Command, Stage, Stages, files_hash, flags
 from text2grad.paper.tables_data import TABLES
+from text2grad.paper.variants import CLEAN, Variant
 from text2grad.schema import UserError
 
 if TYPE_CHECKING:
     from text2grad.config import PaperRunConfig
 
 SPLITS = ("train", "validation")
+JUDGES = ("reward_", "annotations_from-")  # stages with a metrics.json begin with one of these
 
 
 class SharedStages:
@@ -35,6 +37,9 @@ class SharedStages:
     def __init__(self, args: PaperRunConfig, folder: Path, root: Path) -> None:
         self.args, self.folder, self.root = args, folder, root
         self.table = TABLES[args.table]
+        self.scripts = self.table.tree.lower()
+        self.task = self.table.task_name(root)
+        self.task_flag = flags(task=self.task if self.table.task_file else "")
         self.budget: Budget = BUDGETS[args.budget][args.table]
         self.annotator = args.annotator or self.budget.annotator
         trees = ("RM_Data_Anno", "NL_Reward_Model", "NL_Gradient_Policy_Optimization")
@@ -72,8 +77,9 @@ class SharedStages:
         if self.data_path:  # the later of two values of a flag counts
             prepare += flags(data_path=self.data_path)
         script = self.annotation / "prepare_data.py"
-        command = self.python(script, *prepare, *flags(output_dir=self.data))
+        command = self.python(script, *prepare, *flags(output_dir=self.data), *self.task_flag)
         read = [Path(word) for word in prepare if Path(word).is_absolute()]
+        read += [Path(self.task).parent] if self.table.task_file else []
         return self.add("data", (command,), inputs=files_hash(read))
 
     def own_answers(self) -> str:
@@ -86,6 +92,7 @@ class SharedStages:
                 *flags(model_path=self.model, input_path=self.data / f"{split}.json"),
                 *flags(output_dir=self.own, output_name=f"{split}.json"),
                 *self.budget.own_answers,
+                *self.task_flag,
             )
             for split in SPLITS
         ]
@@ -97,9 +104,10 @@ class SharedStages:
         learns = self.budget.learns_from
         commands, needs = [], [self.prompts()]
         if learns != "own":
-            shell = self.annotation / f"annotate_{self.table.task}.sh"
+            shell = self.annotation / f"annotate_{self.scripts}.sh"
             settings = {"OUTPUT_DIR": str(self.folder / name), **self._data_settings()}
             settings |= {key.upper(): value for key, value in who.items()}
+            settings |= {"TASK": self.task} if self.table.task_file else {}
             commands.append(self.shell(shell, settings, *asked))
         if learns != "records":
             needs.append(self.own_answers())
@@ -109,54 +117,128 @@ class SharedStages:
                     data_path=self.own / f"{split}.json",
                     output_path=self.folder / name / f"{split}_own_annotated.json",
                 )
-                commands.append(
-                    self.python(script, *files, *flags(**who), *asked, *self.budget.annotate)
-                )
+                given = (*files, *flags(**who), *asked, *self.budget.annotate, *self.task_flag)
+                commands.append(self.python(script, *given))
         return self.add(name, tuple(commands), tuple(needs))
 
-    def reward_model(self, name: str) -> str:
-        """A reward model, merged and measured."""
+    def noisy_annotations(self, name: str, variant: Variant) -> str:
+        """A copy of what reward models learn from, with errors; they are measured without."""
+        own, kinds = f"{variant.runs}/{name}", ["annotated"]
+        if self.budget.learns_from != "records":
+            kinds = ["own_annotated", *(kinds if self.budget.learns_from == "both" else ())]
+        script = self.root / "paper" / "noise.py"
+        commands = []
+        for kind in kinds:
+            file = f"{SPLITS[0]}_{kind}.json"
+            files = flags(data_path=self.folder / name / file, output_path=self.folder / own / file)
+            how = flags(task=self.task, noise=variant.labels.flag)
+            commands.append(self.python(script, *files, *how))
+        return self.add(own, tuple(commands), (self.annotations(name),))
+
+    def reward_model(self, name: str, variant: Variant = CLEAN) -> str:
+        """A reward model, merged and measured; `variant` may spoil what it learns from."""
         kind, budget = REWARD_MODELS[name], self.budget
         annotation = self.annotations(kind.annotation)
-        judged = self.folder / annotation
-        folder, test = self.reward_folder(name), self.judging / "Evaluation"
-        own = [str(judged / f"{split}_own_annotated.json") for split in SPLITS]
-        files = [str(judged / f"{split}_annotated.json") for split in SPLITS]
+        tested = self.folder / annotation
+        if variant.labels:
+            annotation = self.noisy_annotations(annotation, variant)
+        learned = self.folder / annotation
+        own = [str(learned / "train_own_annotated.json")]
+        own += [str(tested / "validation_own_annotated.json")]
+        files = [str(learned / "train_annotated.json"), str(tested / "validation_annotated.json")]
         more: tuple[str, ...] = ()
         if budget.learns_from == "own":
             files = own
         elif budget.learns_from == "both":
             more = flags(more_data_path=own[0], more_valid_data_path=own[1])
+        folder = self.reward_folder(name, variant)
         train = self.shell(
-            self.judging / f"deepspeed_train_{self.table.task}.sh",
+            self.judging / f"deepspeed_train_{self.scripts}.sh",
             {"MODEL": self.judge_model, "DATA": files[0], "VALID": files[1]}
             | {"OUTPUT": str(folder / "train"), **budget.reward_env},
             *flags(data_dir=folder / "data", target_format=kind.target_format),
             *budget.reward,
             *budget.reward_by_format.get(kind.target_format, ()),
             *more,
+            *self.task_flag,
             *RESUME,
         )
-        merged, judgements = folder / "train" / "final_merge", folder / "inference.json"
-        adapter = flags(lora_model=folder / "train" / "final")
-        room = budget.judge_by_format.get(kind.target_format, ())
-        shown = flags(data_path=folder / "data" / f"{self.table.task}_test.json")
-        out = flags(output_path=judgements)
-        train_file = folder / "data" / f"{self.table.task}_train.json"
-        measured = flags(input_file=judgements, train_file=train_file, tokenizer=merged)
-        commands = (
-            train,
-            self.python(test / "1_merge_lora.py", *adapter, *budget.merge),
-            self.python(
-                test / "2_infer.py", *flags(model_path=merged), *shown, *out, *room, *budget.judge
-            ),
-            self.python(
-                test / "3_metrics.py", *measured, *flags(output_file=folder / "metrics.json")
-            ),
-        )
+        merging = self.judging / "Evaluation" / "1_merge_lora.py"
+        merge = self.python(merging, *flags(lora_model=folder / "train" / "final"), *budget.merge)
+        model = folder / "train" / "final_merge"
+        commands = (train, merge, *self._judgement(model, kind.target_format, folder, folder))
         facts = self.facts() | {"reward_model": name, "model": self.judge_model}
         return self.add(
-            f"reward_model-{name}", commands, (self.start_model(), annotation), facts=facts
+            str(folder.relative_to(self.folder)),
+            commands,
+            (self.start_model(), annotation),
+            facts=facts | variant.facts(),
+        )
+
+    def foreign_reward_model(self, runs: str) -> str:
+        """The reward model of another table, measured on what this table's own is measured on.
+
+        Raises:
+            UserError: there is none in the folder `runs`.
+        """
+        other = Path(runs).resolve()
+        model = other / "reward_model-spans" / "train" / "final_merge"
+        if not model.is_dir():
+            raise UserError(
+                f"--reward_from {runs}: no reward_model-spans/train/final_merge in it; name the "
+                "folder of a table whose text2grad was run, for example runs/paper/slf5k-small"
+            )
+        name = f"reward_from-{other.name}"
+        data = self.folder / self.reward_model("spans")
+        commands = self._judgement(model, "spans", self.folder / name, data)
+        facts = self.facts() | {"reward_model": name, "model": self.judge_model}
+        return self.add(name, commands, (data.name,), inputs=files_hash([model]), facts=facts)
+
+    def foreign_annotations(self, runs: str) -> str:
+        """The annotations of another folder of runs, measured as if a reward model had made them.
+
+        Raises:
+            UserError: there are none in the folder `runs`.
+        """
+        other = Path(runs).resolve()
+        kind = "own_annotated" if self.budget.learns_from == "own" else "annotated"
+        file = other / "annotation" / f"{SPLITS[1]}_{kind}.json"
+        if not file.is_file():
+            raise UserError(
+                f"--annotations_from {runs}: no annotation/{file.name} in it; name a folder of "
+                "this table's runs with another --annotator"
+            )
+        name = f"annotations_from-{other.name}"
+        gold = self.folder / self.annotations("annotation")
+        files = flags(input_file=file, data_path=gold / file.name)
+        files += flags(train_file=gold / f"{SPLITS[0]}_{kind}.json")
+        written = flags(output_file=self.folder / name / "metrics.json")
+        script = self.judging / "Evaluation" / "3_metrics.py"
+        command = self.python(script, *files, *written, *self.task_flag)
+        facts = {"reward_model": name, "model": self.judge_model}
+        return self.add(
+            name,
+            (command,),
+            (gold.name,),
+            inputs=files_hash([file]),
+            facts=self.facts() | facts,
+        )
+
+    def _judgement(
+        self, model: Path, target_format: str, folder: Path, measured_on: Path
+    ) -> tuple[Command, ...]:
+        """A reward model's critiques of annotated responses, and what they are worth."""
+        test, judgements = self.judging / "Evaluation", folder / "inference.json"
+        room = self.budget.judge_by_format.get(target_format, ())
+        shown = flags(data_path=measured_on / "data" / f"{self.table.task}_test.json")
+        out = flags(output_path=judgements)
+        given = (*flags(model_path=model), *shown, *out, *room, *self.budget.judge)
+        train_file = measured_on / "data" / f"{self.table.task}_train.json"
+        measured = flags(input_file=judgements, train_file=train_file, tokenizer=model)
+        written = flags(output_file=folder / "metrics.json")
+        return (
+            self.python(test / "2_infer.py", *given, *self.task_flag),
+            self.python(test / "3_metrics.py", *measured, *written, *self.task_flag),
         )
 
     def scalar_reward(self) -> str:
@@ -164,7 +246,7 @@ class SharedStages:
         name = "scalar_reward_model"
         command = self.python(
             self.root / "paper" / "train_scalar_reward.py",
-            *flags(task=self.table.task, base_model_name=self.judge_model),
+            *flags(task=self.task, base_model_name=self.judge_model),
             *flags(data_path=self.data / "train.json", output_dir=self.folder / name / "train"),
             *self.budget.scalar,
         )
@@ -178,14 +260,15 @@ class SharedStages:
             *flags(base_model_name=self.model, data_path=self.data / "train.json"),
             *flags(output_dir=folder, seed=seed),
             *self.budget.sft,
+            *self.task_flag,
         )
         commands = (command, self.merge(folder))
         return self.add(f"sft-{seed}", commands, (self.start_model(), self.prompts()))
 
-    def reward_folder(self, name: str) -> Path:
+    def reward_folder(self, name: str, variant: Variant = CLEAN) -> Path:
         """Where a reward model lies."""
         own = "scalar_reward_model" if name == SCALAR else f"reward_model-{name}"
-        return self.folder / own
+        return (self.folder / variant.runs if variant.labels else self.folder) / own
 
     def merge(self, folder: Path) -> Command:
         """A policy's adapter merged into the model it was trained on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from text2grad.paper.benchmarks import BENCHMARKS
 
@@ -27,12 +28,14 @@ class PaperTable:
     """One table of the paper.
 
     Attributes:
-        task: whose scripts make it, also the table's name.
-        tree: the task's folder in the three trees.
-        title: heading.
+        task: what it is about, also the table's name.
+        tree: folder of its scripts in the three trees.
+        title: heading, with what stands before its colon in those of its further tables.
         measures: its columns.
         published: the paper's own figures, {(method, measure): value}.
         claims: what the paper says without a value for a cell.
+        task_file: the `TaskSpec` of a task that has no trees of its own, from the top of the
+            checkout; its scripts are those in `tree`.
     """
 
     task: str
@@ -41,6 +44,16 @@ class PaperTable:
     measures: tuple[Measure, ...]
     published: dict[tuple[str, str], float] = field(default_factory=dict)
     claims: tuple[str, ...] = ()
+    task_file: str = ""
+
+    @property
+    def short_title(self) -> str:
+        """How the headings of its further tables begin."""
+        return self.title.partition(":")[0]
+
+    def task_name(self, root: Path) -> str:
+        """The task as --task takes it; `root` is the top of the checkout."""
+        return str(root / self.task_file) if self.task_file else self.task
 
 
 def _benchmarks(table: str) -> tuple[Measure, ...]:
@@ -143,5 +156,18 @@ TABLES = {
         "UltraFeedback: answers against the chosen ones",
         (*_TEXT, *_benchmarks("ultrafeedback")),
         claims=("AlpacaEval 2.0: +2.3 over PPO",),
+    ),
+    "writing": PaperTable(
+        "writing",
+        "SLF5K",
+        "Writing: short texts in which many answers are right",
+        (
+            Measure("support_score", "craft"),
+            Measure("asked_words", "asked words used"),
+            Measure("perplexity", "perplexity (lower is better)"),
+            _WORDS,
+            _WON,
+        ),
+        task_file="paper/writing/task.py",
     ),
 }

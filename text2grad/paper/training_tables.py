@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from text2grad.paper.cells import Cell, Row, Table, cell, method_rows, run_command
+from text2grad.paper.cells import Cell, Row, Table, cell, method_rows, paired, run_command
 from text2grad.paper.measured import Measured, Run
 from text2grad.paper.methods import ANNOTATIONS, METHODS, REWARD_MODELS
 from text2grad.paper.tables_data import (
@@ -96,12 +96,6 @@ def steps_saved(measured: Measured, ours: str, theirs: str = BASELINE) -> Cell:
     return Cell(found["saved"], found["saved_interval"], len(pairs), steps[-1])
 
 
-def paired(runs: Sequence[Run], ours: str, theirs: str) -> list[tuple[Run, Run]]:
-    """The runs of two methods with the same seed, by seed."""
-    sides = [{run.seed: run for run in runs if run.row == row} for row in (ours, theirs)]
-    return [(sides[0][seed], sides[1][seed]) for seed in sorted(sides[0]) if seed in sides[1]]
-
-
 def window_of(steps: Sequence[int]) -> int:
     """Points over which a curve of so many is smoothed."""
     return max(1, len(steps) // SMOOTHED)
@@ -110,15 +104,16 @@ def window_of(steps: Sequence[int]) -> int:
 def annotation_table(measured: Measured) -> Table:
     """What was asked of the annotator, what it took, and how much it marked."""
     titles = {kind.annotation: kind.title for kind in REWARD_MODELS.values()}
-    published = TABLES[measured.facts["table"]].published
-    rows = []
+    table, rows = TABLES[measured.facts["table"]], []
     for name in ANNOTATIONS:
         own = [run for run in measured.annotations if run.row == name]
-        cells = [cell(own, m.name, published.get((name, m.name))) for m in ANNOTATION_MEASURES]
+        cells = [
+            cell(own, m.name, table.published.get((name, m.name))) for m in ANNOTATION_MEASURES
+        ]
         rows.append((name, titles[name], cells))
     return Table(
         name=f"{measured.name}-annotation",
-        title=f"{TABLES[measured.facts['table']].tree}: tokens, cost and coverage of annotation",
+        title=f"{table.short_title}: tokens, cost and coverage of annotation",
         first="annotation",
         measures=ANNOTATION_MEASURES,
         rows=rows,
@@ -146,7 +141,7 @@ def model_table(group: Sequence[Measured]) -> Table:
                 rows.append((f"{measured.name}:{key}", title, plain))
     return Table(
         name=f"{table.task}-{group[0].facts['budget']}-models",
-        title=f"{table.tree}: several policy models",
+        title=f"{table.short_title}: several policy models",
         first="policy, method",
         measures=table.measures,
         rows=rows,
@@ -167,7 +162,7 @@ def _table(
     only = [name for name, method in METHODS.items() if method.training in training]
     return Table(
         name=f"{measured.name}-{name}",
-        title=f"{TABLES[task].tree}: {title}",
+        title=f"{TABLES[task].short_title}: {title}",
         first="method",
         measures=measures,
         rows=method_rows(task, measured.training, measures, only),

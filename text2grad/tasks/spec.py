@@ -61,7 +61,8 @@ class TaskSpec:
         max_critique_chars: characters of the critique.
         evidence: what the annotator `reference` judges by ("source": the prompt is all that a
             response may say, the reference what matters of it, as for summaries; "answer": the
-            reference is a right answer and the prompt its context).
+            reference is a right answer and the prompt its context; "prompt": many answers are
+            right, and what the prompt asks of words and length is all there is to go by).
         judge_criteria: what the pairwise judge grades, as the task's prompt `judge` names it.
         prompt_folder: folder of its prompt files, "" for `prompts/NAME` of this package.
     """
@@ -85,7 +86,7 @@ class TaskSpec:
     max_quotes: int = 2
     max_quote_chars: int = 160
     max_critique_chars: int = 600
-    evidence: Literal["source", "answer"] = "source"
+    evidence: Literal["source", "answer", "prompt"] = "source"
     judge_criteria: tuple[str, ...] = ()
     prompt_folder: str = ""
 

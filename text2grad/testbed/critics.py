@@ -4,38 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from text2grad.schema import Feedback, Record, Span
-from text2grad.testbed.language import find_phrases, word_places
+from text2grad.span_noise import Noise, disturb_spans
+from text2grad.testbed.language import find_phrases
 
 Marks = Literal["phrases", "everything"]
-NoiseKind = Literal["flip", "drop", "shift", "replace", "irrelevant"]
-NOISE_KINDS: tuple[NoiseKind, ...] = get_args(NoiseKind)
-OTHER_LABEL = {"good": "poor", "poor": "good"}
-MOST_SHIFTED_WORDS = 3
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Errors in critiques.
-
-    Attributes:
-        kind: "flip" calls good what is poor and the reverse; "drop" leaves a span out; "shift"
-            quotes 1 to 3 words too far to the left or the right; "replace" quotes another place of
-            the response, of as many words; an "irrelevant" critique quotes as many phrases as it
-            should, chosen and called good or poor by chance.
-        rate: share of the spans, of the critiques for "irrelevant".
-    """
-
-    kind: NoiseKind
-    rate: float
-
-    @property
-    def name(self) -> str:
-        """As folders and tables call it."""
-        return f"{self.kind}-{self.rate:g}"
+OPPOSITE = {"good": "poor", "poor": "good"}
 
 
 class SyntheticAnnotator:
@@ -79,9 +55,9 @@ class SyntheticAnnotator:
         return exact_spans(response)
 
     def _disturb(self, record: Record, spans: list[Span], noise: Noise) -> list[Span]:
-        draw = random.Random(f"{self.seed}-{noise.kind}-{record.id}-{record.response}")
+        draw = noise.draw(self.seed, record.id, record.response)
         if noise.kind != "irrelevant":
-            return disturb_spans(spans, record.response, noise, draw)
+            return disturb_spans(spans, record.response, noise, draw, OPPOSITE)
         if draw.random() >= noise.rate:
             return spans
         return irrelevant_spans(record.response, len(spans), draw)
@@ -117,45 +93,3 @@ def irrelevant_spans(response: str, count: int, draw: random.Random) -> list[Spa
         Span(found[i].text, draw.choice(("good", "poor")), found[i].start, found[i].end)
         for i in chosen
     ]
-
-
-def disturb_spans(
-    spans: Sequence[Span], response: str, noise: Noise, draw: random.Random
-) -> list[Span]:
-    """Each span with an error of that kind, with the probability of the rate.
-
-    Args:
-        spans: with their places.
-        response: what they are in.
-        noise: of a kind other than "irrelevant".
-        draw: decides; every span takes the same number of draws, so that at a higher rate the
-            spans that were wrong at a lower one are wrong too.
-    """
-    out = []
-    for span in spans:
-        is_hit, where = draw.random() < noise.rate, draw.random()
-        if not is_hit:
-            out.append(span)
-        elif noise.kind == "flip":
-            out.append(Span(span.text, OTHER_LABEL[span.label], span.start, span.end))
-        elif noise.kind != "drop":
-            out.append(_move(span, response, noise.kind, where))
-    return out
-
-
-def _move(span: Span, response: str, kind: NoiseKind, where: float) -> Span:
-    """The span at another place, as many words long; `where` in [0, 1) chooses among the places."""
-    words = word_places(response)
-    own = next(place for place, (start, _) in enumerate(words) if start >= span.start)
-    size = sum(span.start <= start < span.end for start, _ in words)
-    reach = MOST_SHIFTED_WORDS if kind == "shift" else len(words)
-    places = [
-        place
-        for place in range(max(0, own - reach), min(len(words) - size, own + reach) + 1)
-        if place != own
-    ]
-    if not places:
-        return span  # the response is no longer than the quote
-    place = places[int(where * len(places))]
-    start, end = words[place][0], words[place + size - 1][1]
-    return Span(response[start:end], span.label, start, end)

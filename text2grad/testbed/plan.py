@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from text2grad.files import Row, read_rows
+from text2grad.span_noise import Noise
 from text2grad.testbed.comparison import Curve
-from text2grad.testbed.critics import Marks, Noise
+from text2grad.testbed.critics import Marks
 
 if TYPE_CHECKING:
     from text2grad.config import TestbedConfig

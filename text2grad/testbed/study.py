@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from text2grad.files import check_writable, write_json, write_rows, write_text
 from text2grad.report_data import read_object
 from text2grad.run_folder import check_same_flags
+from text2grad.span_noise import Noise
 from text2grad.student import student_interval
 from text2grad.testbed.comparison import compare_curves, mean_curve
-from text2grad.testbed.critics import Noise
 from text2grad.testbed.plan import (
     BASELINE,
     METHODS,
