@@ -6,11 +6,12 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from text2grad.code_blocks import in_scope
-from text2grad.files import check_writable, write_json, write_rows
+from text2grad.files import check_writable, side_file, write_json, write_rows
 from text2grad.locate import locate_spans
 from text2grad.records import annotated_row, read_records
 from text2grad.schema import Feedback, Record, Unparseable, UserError
@@ -123,7 +124,7 @@ def write_noisy_copy(args: NoiseConfig) -> None:
     write_rows(output, rows)
     facts = {"noise": noise.name, "seed": args.seed, "data_path": args.data_path}
     names = ("records", "touched", "quotes", "wrong")
-    write_json(output.with_suffix(".noise.json"), facts | {name: counts[name] for name in names})
+    write_json(side_file(output, ".noise.json"), facts | {name: counts[name] for name in names})
     print(
         f"{noise.name}: {counts['wrong']} of {counts['quotes']} quotes wrong, in "
         f"{counts['touched']} of {counts['records']} records: {output}"
@@ -132,9 +133,10 @@ def write_noisy_copy(args: NoiseConfig) -> None:
 
 def _critique_of_another(record: Record, records: Sequence[Record], seed: int) -> str:
     """The critique of a response to another prompt, its own where there is none."""
-    others = [other for other in records if other.prompt != record.prompt]
-    draw = random.Random(f"{seed}-critique-{record.id}-{record.response}")
-    return (draw.choice(others) if others else record).feedback.critique
+    first = random.Random(f"{seed}-critique-{record.id}-{record.response}").randrange(len(records))
+    order = chain(range(first, len(records)), range(first))
+    others = (records[place] for place in order if records[place].prompt != record.prompt)
+    return next(others, record).feedback.critique
 
 
 def _provenance(record: Record, args: NoiseConfig) -> dict[str, Any]:
