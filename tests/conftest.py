@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 
@@ -19,3 +21,16 @@ def make(policy_files, tmp_path):
         return trainer(config(*policy_files, tmp_path / folder, **changes), critic)
 
     return build
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium; without one tests are skipped, unless REQUIRE_CHROMIUM is set."""
+    from browser import Browser, find_chromium
+
+    path = find_chromium()
+    if not path and not os.environ.get("REQUIRE_CHROMIUM"):
+        pytest.skip("no Chromium; on Debian: apt-get install --no-install-recommends chromium")
+    assert path, "REQUIRE_CHROMIUM is set and there is no Chromium"
+    with Browser(path) as started:
+        yield started

@@ -1,13 +1,11 @@
 """The report's page as a reader meets it, in headless Chromium."""
 
 import json
-import os
 import random
 import time
 from pathlib import Path
 
 import pytest
-from browser import Browser, find_chromium
 from test_report import HOSTILE, evaluation, reward_report, sample, step
 from test_report_compare import write_run
 
@@ -16,16 +14,6 @@ from text2grad.report import ReportConfig, build_report
 MAX_SECONDS = 1.0
 CODE = 'def f():\n    """🙂 🙂"""\n    return 🙂'
 TOKENS = '[data-list="entries"] .t'
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = find_chromium()
-    if not path and not os.environ.get("REQUIRE_CHROMIUM"):
-        pytest.skip("no Chromium; on Debian: apt-get install --no-install-recommends chromium")
-    assert path, "REQUIRE_CHROMIUM is set and there is no Chromium"
-    with Browser(path) as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,9 @@
 """The sheet as a person uses it, in headless Chromium: select, mark, undo, go on, save, load."""
 
 import json
-import os
 import time
 
 import pytest
-from browser import Browser, find_chromium
 
 from text2grad.annotation_sheet import import_sheet, write_sheet
 from text2grad.config import SheetConfig, SheetImportConfig
@@ -13,16 +11,6 @@ from text2grad.config import SheetConfig, SheetImportConfig
 ANSWER = "🙂 One two\r\nthree <b>four</b> five."
 TEXT = "document.querySelector('[data-response]').textContent"
 SAID = "document.querySelector('[data-said]').textContent"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = find_chromium()
-    if not path and not os.environ.get("REQUIRE_CHROMIUM"):
-        pytest.skip("no Chromium; on Debian: apt-get install --no-install-recommends chromium")
-    assert path, "REQUIRE_CHROMIUM is set and there is no Chromium"
-    with Browser(path) as started:
-        yield started
 
 
 @pytest.fixture
