@@ -137,9 +137,11 @@ def run_way(
     set_seed(flags.seed)
     model = add_lora(model, flags, flags.lora_dropout, "--base_model")
     clock = UpdateClock(model)
+    config = trl_config(flags, 0)
+    config.disable_tqdm, config.logging_strategy = True, "no"  # the rounds have a bar
     trainer = kind(
         model=model,
-        args=trl_config(flags, 0),
+        args=config,
         train_dataset=make_dataset(examples, blank=True),
         processing_class=tokenizer,
         callbacks=[clock],

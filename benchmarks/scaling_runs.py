@@ -104,7 +104,7 @@ def measure(model: str, load: Load, machine: Machine, dtype: str, steps: int) ->
         lines = (Path(folder) / "run/metrics.jsonl").read_text(encoding="utf-8").splitlines()
     row = json.loads(lines[-1])
     shape, lora = read_shape(model), Lora(PolicyConfig.lora_r)
-    place = Placement(load.ranks, width=resolve_dtype(dtype).itemsize, attention="eager")
+    place = Placement(load.ranks, width=resolve_dtype(dtype).itemsize, attention="blocked")
     prompt = round(row["prompt_tokens"])
     step = PpoStep(shape, lora, place, None, prompt, load.response, load.batch, MICRO_BATCH)
     step = replace(step, accumulation=load.batch // load.ranks // MICRO_BATCH, epochs=1)
@@ -176,7 +176,7 @@ def measure_bytes(model: str, lengths: list[int], dtype: str) -> list[dict[str, 
     args = PolicyConfig(**flags, prompt_max_length=max(lengths))
     policy = build_policy(args, load_tokenizer(model, "--model"))
     shape, lora = read_shape(model), Lora(args.lora_r, args.lora_target_modules)
-    place = Placement(width=resolve_dtype(dtype).itemsize, attention="eager")
+    place = Placement(width=resolve_dtype(dtype).itemsize, attention="blocked")
     found = []
     for length in lengths:
         half = length // 2

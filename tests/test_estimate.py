@@ -8,6 +8,7 @@ from transformers import Qwen2Config, Qwen3Config
 from transformers.models.qwen2.modeling_qwen2 import Qwen2ForCausalLM
 from transformers.models.qwen3.modeling_qwen3 import Qwen3ForCausalLM
 
+from text2grad.attention import BLOCKED
 from text2grad.estimate import (
     FIXED_BYTES,
     SLACK,
@@ -47,6 +48,7 @@ ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_pro
 # one block: h 32, I 64, 4 heads of 8 that share 2 keys, V 512
 TINY = ModelShape(2, 32, 64, 4, 2, 8, 512, tied=False)
 LORA = Lora(4)
+TOKENS = 72  # two blocks of queries
 
 
 # -- what is exact
@@ -183,8 +185,10 @@ def test_saved_bytes_by_hand():
     # norms 2 (4 * 32 + 4), four of 32 numbers, 4 heads, mask 10, MLP 3 * 64, inputs of q and v
     by_hand = 264 + 4 * 32 * 2 + 16 + 20 + 3 * 64 * 2 + 2 * (4 * 32 + 4 * 4)
     assert saved_bytes(TINY, LORA, place, 10) == by_hand == 1228
-    eager = Placement(width=2, attention="eager")
-    assert saved_bytes(TINY, LORA, eager, 10) == by_hand - 32 * 2 - 16 - 20 + 6 * 4 * 10
+    blocked = Placement(width=2, attention="blocked")
+    # two shared heads of 8; 2 bytes for 4 heads and (64 * 64 + 36 * 100) / 100 keys
+    shorter = 264 + (32 + 16 + 16) * 2 + 2 * 4 * 76.96 + 3 * 64 * 2 + 2 * (4 * 32 + 4 * 4)
+    assert saved_bytes(TINY, LORA, blocked, 100) == pytest.approx(shorter)
 
 
 def kept_by_torch(model, ids, mask):
@@ -207,26 +211,26 @@ def kept_by_torch(model, ids, mask):
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 @pytest.mark.parametrize("targets", [("q_proj", "v_proj"), ALL], ids=["qv", "all"])
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("attention", ["sdpa", "blocked"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=["bf16", "fp32"])
 def test_a_block_keeps_exactly_what_is_counted(dtype, attention, targets, dropout):
     """The difference of two models that differ by two blocks; the first block is special."""
     tokenizer, kept = byte_level_tokenizer(), {}
-    ids = torch.randint(3, 400, (2, 24), generator=torch.Generator().manual_seed(0))
+    ids = torch.randint(3, 400, (2, TOKENS), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
     mask[0, :3] = 0
     for layers in (2, 4):
         model = tiny_llama(tokenizer, num_hidden_layers=layers).to(dtype)
-        model.set_attn_implementation(attention)
+        model.set_attn_implementation(BLOCKED if attention == "blocked" else attention)
         config = LoraConfig(r=4, target_modules=list(targets), lora_dropout=dropout)
         adapted = get_peft_model(model, config).train()
         kept[layers] = kept_by_torch(adapted, ids, mask)
     shape = shape_of(model.config.to_dict(), "config")
     place = Placement(width=dtype.itemsize, attention=attention, mask_width=4)
-    block = saved_bytes(shape, Lora(4, targets), place, 24, dropout)
-    assert (kept[4] - kept[2]) / 2 == 48 * block
+    block = saved_bytes(shape, Lora(4, targets), place, TOKENS, dropout)
+    assert (kept[4] - kept[2]) / 2 == 2 * TOKENS * block
     # embedding, first block and final norm: within a block of what is counted for all of them
-    assert abs(kept[4] - 4 * 48 * block) < 48 * block
+    assert abs(kept[4] - 8 * TOKENS * block) < 2 * TOKENS * block
 
 
 def test_checkpointing_keeps_the_inputs_and_one_block():
@@ -300,8 +304,8 @@ def test_arithmetic_by_hand():
     # a block: q 32 32, k and v 32 16, o 32 32, three of 32 64 = 9,216; 2 blocks; r 4 on q and v
     n, adapter = 2 * 9216, 2 * 4 * (64 + 48)
     assert TINY.linear_parameters == n
-    eager, sdpa = Placement(attention="eager"), Placement()
-    assert forward_flops(TINY, 30, 10, eager) == 30 * (2 * n + 2 * 4 * 32 * 10)
+    blocked, sdpa = Placement(attention="blocked"), Placement()
+    assert forward_flops(TINY, 30, 10, blocked) == 30 * (2 * n + 2 * 4 * 32 * 10)
     forward = forward_flops(TINY, 30, 10, sdpa, LORA)
     assert forward == 30 * (2 * n + 2 * adapter + 2 * 4 * 32 * 5)
     backward = 30 * (2 * n + 4 * adapter + 2 * 2 * 4 * 32 * 5)
@@ -317,21 +321,21 @@ def test_arithmetic_as_torch_counts_it():
     from torch.utils.flop_counter import FlopCounterMode
 
     model = tiny_llama(byte_level_tokenizer(), num_hidden_layers=3)
-    model.set_attn_implementation("eager")
+    model.set_attn_implementation(BLOCKED)
     adapted = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
-    shape, place = shape_of(model.config.to_dict(), "config"), Placement(attention="eager")
-    ids = torch.randint(3, 400, (2, 24), generator=torch.Generator().manual_seed(0))
+    shape, place = shape_of(model.config.to_dict(), "config"), Placement(attention="blocked")
+    ids = torch.randint(3, 400, (2, TOKENS), generator=torch.Generator().manual_seed(0))
     with FlopCounterMode(display=False) as counter:
         hidden = adapted.base_model.model.model(input_ids=ids, use_cache=False).last_hidden_state
         logits = model.lm_head(hidden)
-    forward = forward_flops(shape, 48, 24, place, LORA)
-    rotary = 2 * 12 * 24 * 2 * 2 // 2
-    assert counter.get_total_flops() - forward - head_flops(shape, 48) == pytest.approx(
+    forward = forward_flops(shape, 2 * TOKENS, TOKENS, place, LORA)
+    rotary = 2 * 12 * TOKENS * 2 * 2 // 2
+    assert counter.get_total_flops() - forward - head_flops(shape, 2 * TOKENS) == pytest.approx(
         0, abs=rotary * 20
     )
     with FlopCounterMode(display=False) as counter:
         hidden.sum().backward()
-    counted = backward_flops(shape, 48, 24, place, LORA)
+    counted = backward_flops(shape, 2 * TOKENS, TOKENS, place, LORA)
     assert counter.get_total_flops() == pytest.approx(counted, rel=0.15), (
         "the first block does less"
     )

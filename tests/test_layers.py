@@ -23,7 +23,7 @@ LEVELS = {
         sandboxed.pytest_cases sandboxed.harness evalplus_inside outcomes harness_report
         unit_tests ppo_math ppo_state dispatch ledger download timing micro_batches
         whole_folder student testbed testbed.language span_noise
-        model_shapes memory estimate estimate_time""",
+        model_shapes query_blocks memory estimate estimate_time""",
     "flags and text": """
         config config.annotation config.backends config.checks config.deepspeed config.evaluation
         config.human

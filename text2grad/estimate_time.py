@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from text2grad.estimate import PpoStep, RewardTraining
 from text2grad.memory import FP32, Placement, weight_bytes
 from text2grad.model_shapes import Lora, ModelShape, known
+from text2grad.query_blocks import mean_keys
 
 # What a product with a matrix in NF4 takes, in units of one without unpacking. An assumption.
 UNPACKING = 1.5
@@ -62,12 +63,13 @@ def forward_flops(
     """Of one pass over `tokens` tokens of sequences of `length`, the head apart.
 
     Two for each number of a matrix and token; attention 4 times the width of all heads for each
-    token that is seen, which is half of them on average with sdpa, all with eager attention.
+    token that is seen, which is half of them on average with sdpa, and with blocked attention all
+    up to the end of the block.
 
     Example: SmolLM2-135M's blocks have 106,168,320 numbers in matrices: 100 tokens of sequences of
-    100, eager, take 200 * 106,168,320 + 100 * 30 * 4 * 576 * 100 = 21,924,864,000.
+    100, sdpa, take 200 * 106,168,320 + 100 * 30 * 4 * 576 * 50 = 21,579,264,000.
     """
-    seen = length / 2 if place.attention == "sdpa" else length
+    seen = length / 2 if place.attention == "sdpa" else mean_keys(round(length))
     adapter = lora.parameters(shape) if lora else 0
     attention = shape.layers * 4 * shape.query_width * seen
     return tokens * (2 * shape.linear_parameters + 2 * adapter + attention)

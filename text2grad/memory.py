@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from text2grad.model_shapes import Lora, ModelShape
+from text2grad.query_blocks import mean_keys
 
 FP32 = 4
 # NF4 with packed scales: half a byte a weight, a byte for 64 of them, a fp32 scale for 256 of those
@@ -32,7 +33,8 @@ class Placement:
             nor is a reward model beside the policy.
         optimizer: of adapter and value head, which are fp32 as its states are.
         checkpointing: only the input of each block is kept for the backward pass.
-        attention: sdpa keeps no scores; eager keeps (heads, length) of them for every token.
+        attention: sdpa keeps no weights; blocked, as `attention` does it on a CPU, keeps those of
+            every head and key that is seen.
         mask_width: bytes of a number in the mask of dropout, 1 on a GPU, 4 on a CPU.
         bucket: reduce_bucket_size of the DeepSpeed file, the numbers of a message.
     """
@@ -43,7 +45,7 @@ class Placement:
     four_bit: bool = False
     optimizer: Literal["adamw", "adafactor"] = "adamw"
     checkpointing: bool = False
-    attention: Literal["sdpa", "eager"] = "sdpa"
+    attention: Literal["sdpa", "blocked"] = "sdpa"
     mask_width: int = 1
     bucket: int = 50_000_000
 
@@ -118,11 +120,12 @@ def saved_bytes(
     """What one adapted block keeps of one token for its backward pass.
 
     Frozen matrices keep nothing of their input. Kept are: the fp32 input of both norms and its
-    scale, 8 h + 8; query, key and value, each as wide as all heads (keys are repeated, as batches
-    are padded); with sdpa the output too, 4 bytes a head and the mask, `length` numbers; with eager
-    attention `length` scores of each head in fp32 and, below fp32, once more; three times the width
-    of the MLP; for each adapted layer its input in fp32 (in an fp32 model this is no copy, and the
-    layers of one input share it), with dropout the mask beside it, and r numbers.
+    scale, 8 h + 8; with sdpa query, key and value, each as wide as all heads (keys are repeated, as
+    batches are padded), the output, 4 bytes a head and the mask, `length` numbers; with blocked
+    attention query, key and value as they come, and the weights of each head for the keys of the
+    block; three times the width of the MLP; for each adapted layer its input in fp32 (in an fp32
+    model this is no copy, and the layers of one input share it), with dropout the mask beside it,
+    and r numbers.
 
     Args:
         shape: of the model.
@@ -138,11 +141,10 @@ def saved_bytes(
     norms = 2 * FP32 * (shape.hidden + 1)
     if shape.qk_norm:
         norms += FP32 * (heads + shape.heads + shape.key_width + shape.kv_heads)
-    attention = 3 * heads * width
     if place.attention == "sdpa":
-        attention += heads * width + FP32 * shape.heads + length * width
+        attention = 4 * heads * width + FP32 * shape.heads + length * width
     else:
-        attention += (FP32 + (width if width < FP32 else 0)) * shape.heads * length
+        attention = width * (heads + 2 * shape.key_width + shape.heads * mean_keys(length))
     adapter = _adapter_inputs(shape, lora, place, dropout)
     return norms + attention + 3 * shape.intermediate * width + adapter
 
