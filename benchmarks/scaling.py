@@ -234,7 +234,6 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         UserError: the model cannot be read, or a run failed.
     """
     import scaling_runs as runs  # torch
-    import torch
 
     facts = runs.shape_facts(args.model)
     where = runs.calibrate(runs.resolve_dtype(args.dtype))
@@ -248,7 +247,6 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     return {
         **facts,
         "dtype": str(runs.resolve_dtype(args.dtype)).removeprefix("torch."),
-        "threads": torch.get_num_threads(),
         "gigaflops": where.flops / 1e9,
         "gigabytes_per_second": where.bandwidth / 1e9,
         "block_milliseconds": where.block_seconds * 1000,

@@ -59,7 +59,11 @@ def loads(base: Load) -> Iterator[tuple[str, Load]]:
 
 
 def calibrate(dtype: torch.dtype) -> Machine:
-    """What one process reaches: products of many tokens, of one, and the launch of a block."""
+    """What one process reaches: products of many tokens, of one, and the launch of a block.
+
+    On one thread, from here on too: `run` gives each process one.
+    """
+    torch.set_num_threads(1)
     left, right = torch.ones(256, 576, dtype=dtype), torch.ones(576, 1536, dtype=dtype)
     flops = 2 * 256 * 576 * 1536 / seconds_of(lambda: left @ right)
     row, wide = torch.ones(1, 4096, dtype=dtype), torch.ones(8192, 4096, dtype=dtype)
