@@ -1,7 +1,8 @@
 """Draw the paper's figures from what the runs measured.
 
 In: the folders that run.py made, and the figures of testbed.py. Out: convergence over steps and
-responses, the values of the tables with their intervals, and the testbed's curves, as SVG.
+responses, the values of the tables with their intervals, and the testbed's curves, as SVG, with
+`--png true` as PNG too.
 
     python paper/figures.py
 """

@@ -78,7 +78,7 @@ LEVELS = {
         paper paper.benchmarks paper.methods paper.tables_data paper.budgets paper.stages
         paper.variants paper.shared_stages paper.plan paper.runner paper.measured paper.training
         paper.annotation_costs paper.results paper.cells paper.training_tables paper.noise_table
-        paper.claims paper.render paper.page paper.drawing paper.figures testbed.runs
+        paper.claims paper.render paper.page paper.drawing paper.png paper.figures testbed.runs
         testbed.study""",
 }
 LEVEL_OF = {name: number for number, names in enumerate(LEVELS.values()) for name in names.split()}

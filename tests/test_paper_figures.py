@@ -1,6 +1,10 @@
 """Figures, and the page of results that the stored metrics give again."""
 
 import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
@@ -11,6 +15,7 @@ from text2grad.config import PaperFiguresConfig, PaperTablesConfig
 from text2grad.paper.figures import figures, write_figures
 from text2grad.paper.measured import Measured, Run, read_stored, store
 from text2grad.paper.page import gather, results_page, write_tables
+from text2grad.paper.png import PACKAGE
 from text2grad.paper.tables_data import TABLES
 from text2grad.schema import UserError
 from text2grad.testbed.comparison import Curve, mean_curve
@@ -105,6 +110,63 @@ def test_figures_are_written_and_the_results_show_those_that_there_are(tmp_path)
     write_tables(tables)
     shown = re.findall(r"!\[[\w-]+\]\((.*)\)", page.read_text())
     assert shown == [f"{tmp_path}/figures/slf5k-small-convergence.svg"]
+
+
+def draws(folder, **flag):
+    """Draws one figure of one run; gives its SVG."""
+    store(measured(training=trained("text2grad", (0, 1, 2))), folder / "metrics")
+    write_figures(flags(PaperFiguresConfig, folder, **flag))
+    return (folder / "figures/slf5k-small-convergence.svg").read_text(encoding="utf-8")
+
+
+def test_a_png_is_made_of_the_svg_by_a_library_that_only_it_needs(tmp_path, monkeypatch, capsys):
+    calls = []
+
+    def convert(**given):
+        calls.append(given)
+        return list(b"a picture")  # as the library says that it returns them
+
+    monkeypatch.setitem(sys.modules, "resvg_py", SimpleNamespace(svg_to_bytes=convert))
+    svg = draws(tmp_path, png=True)
+    assert [path.name for path in sorted((tmp_path / "figures").iterdir())] == [
+        "slf5k-small-convergence.png",
+        "slf5k-small-convergence.svg",
+    ]
+    assert (tmp_path / "figures/slf5k-small-convergence.png").read_bytes() == b"a picture"
+    [call] = calls
+    assert (call["svg_string"], call["zoom"], call["skip_system_fonts"]) == (svg, 2, True)
+    assert all(Path(font).is_file() for font in call["font_files"])
+    assert "slf5k-small-convergence.png\n" in capsys.readouterr().out
+
+
+def test_png_without_the_library_is_one_line_before_anything_is_drawn(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    said = rf"^--png true: .*resvg_py.*; pip install {PACKAGE} matplotlib$"
+    with pytest.raises(UserError, match=said):
+        draws(tmp_path, png=True)
+    assert not (tmp_path / "figures").exists()
+    assert draws(tmp_path)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"`pip install {PACKAGE}`" in readme
+
+
+@pytest.mark.slow
+def test_the_real_library_draws_lines_and_texts(tmp_path, monkeypatch):
+    """Installed from PyPI as the message says."""
+    from PIL import Image  # comes with matplotlib
+
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(tmp_path / "site")]
+    subprocess.run([*pip, PACKAGE], check=True)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    svg = draws(tmp_path, png=True)
+    with Image.open(tmp_path / "figures/slf5k-small-convergence.png") as opened:
+        shown = opened.convert("RGB")
+    root = ElementTree.fromstring(svg)
+    assert shown.size == (2 * int(root.get("width")), 2 * int(root.get("height")))
+    heading = shown.crop((0, 0, shown.width, 2 * 34))
+    for part, colour in ((heading, (0x22, 0x26, 0x2B)), (shown, (0x00, 0x72, 0xB2))):
+        pixels = {own: count for count, own in part.getcolors(1 << 24)}
+        assert pixels[colour] > 100, "the title's ink, and the line's"
 
 
 def test_the_page_without_a_run_has_every_table_empty_and_the_papers_figures():

@@ -101,3 +101,6 @@ class PaperTablesConfig(PaperMetricsConfig):
 @dataclass(frozen=True)
 class PaperFiguresConfig(PaperMetricsConfig):
     """Draw the figures from what the runs measured."""
+
+    png: bool = False
+    """each figure as PNG too, twice the size, for slides; needs: pip install resvg-py==0.5.0"""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from text2grad.files import check_writable, write_text
+from text2grad.files import atomic_write, check_writable, write_text
 from text2grad.paper.cells import policy_table
 from text2grad.paper.drawing import Band, Panel, curves_svg, values_svg
 from text2grad.paper.measured import Measured
 from text2grad.paper.methods import METHODS
 from text2grad.paper.page import gather
+from text2grad.paper.png import png_converter
 from text2grad.paper.tables_data import TABLES
 from text2grad.schema import UserError
 from text2grad.testbed.comparison import mean_curve
@@ -36,19 +37,24 @@ def write_figures(args: PaperFiguresConfig) -> None:
     """Store what the runs measured, and draw every figure that there is something for.
 
     Raises:
-        UserError: nothing was run, or a file is damaged.
+        UserError: nothing was run, a file is damaged, or a library for PNG is missing.
     """
+    to_png = png_converter("--png true") if args.png else None
     measured, testbed = gather(args)
     folder = check_writable(args.figures_dir, "--figures_dir")
-    names = []
+    paths = []
     for name, svg in figures(measured, testbed):
-        write_text(folder / f"{name}.svg", svg, "--figures_dir")
-        names.append(name)
-    if not names:
+        paths.append(folder / f"{name}.svg")
+        write_text(paths[-1], svg, "--figures_dir")
+        if to_png:
+            paths.append(folder / f"{name}.png")
+            with atomic_write(paths[-1], "--figures_dir") as out:
+                out.write(to_png(svg))
+    if not paths:
         raise UserError(
             f"--metrics_dir {args.metrics_dir}: holds nothing to draw; paper/run.py makes runs"
         )
-    print("\n".join(f"figure: {folder / name}.svg" for name in names))
+    print("\n".join(f"figure: {path}" for path in paths))
 
 
 def figures(measured: Sequence[Measured], testbed: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
