@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -134,14 +135,16 @@ def read_json(path):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+# Each with the verdicts that it may end in. What takes all it can get meets the limit of memory or
+# its own limit of time, "fail", or before that, on a busy machine, EvalPlus' patience, "timeout".
 ATTACKS = {
-    "exit": (EXIT, "timeout"),  # EvalPlus' word for a process that said nothing
-    "loop": (LOOP, "fail"),
-    "equal": (EQUAL, "tampered"),
-    "verdict": (VERDICT, "tampered"),
-    "memory": (MEMORY, "fail"),
-    "kill": (KILL, "stopped"),
-    "no text": (NO_TEXT, "fail"),
+    "exit": (EXIT, {"timeout"}),  # EvalPlus' word for a process that said nothing
+    "loop": (LOOP, {"fail", "timeout"}),
+    "equal": (EQUAL, {"tampered"}),
+    "verdict": (VERDICT, {"tampered"}),
+    "memory": (MEMORY, {"fail", "timeout"}),
+    "kill": (KILL, {"stopped"}),
+    "no text": (NO_TEXT, {"fail"}),
 }
 
 
@@ -154,7 +157,8 @@ def test_every_solution_gets_the_verdict_of_evalplus_and_no_attack_passes(tmp_pa
     statuses = [(row["base_status"], row["plus_status"]) for row in report["after"]]
     assert statuses[:3] == [("pass", "pass"), ("fail", "fail"), ("fail", "fail")]
     named = dict(zip(ATTACKS, statuses[3:10], strict=True))
-    assert named == {name: (status, status) for name, (_, status) in ATTACKS.items()}
+    for name, (_, allowed) in ATTACKS.items():
+        assert set(named[name]) <= allowed, name
     assert statuses[10:] == [("pass", "fail"), ("pass", "pass")]
 
     counts = {"HumanEval/0": (10, 1, 1), "HumanEval/1": (2, 2, 1)}
@@ -170,9 +174,8 @@ def test_every_solution_gets_the_verdict_of_evalplus_and_no_attack_passes(tmp_pa
         abs=1e-12,
     )
     assert all(len(found["interval"]) == 2 for found in report["figures"].values())
-    assert report["errors"] == {
-        "fail": 5, "fail of plus": 1, "stopped": 1, "tampered": 2, "timeout": 1,
-    }  # fmt: skip
+    faults = ["fail", "fail", "fail of plus", *(base for base, _ in named.values())]
+    assert report["errors"] == Counter(faults)
     assert (report["problems"], report["samples"], report["unsolvable"]) == (2, 12, [])
     assert report["evalplus"] == importlib.metadata.version("evalplus")
     assert "return x + x" in report["after"][0]["solution"]
