@@ -114,6 +114,17 @@ def test_arc_shows_solved_questions(arc, tmp_path):
         arc(num_fewshot=4, fewshot_data=shots)
 
 
+def test_outputs_whose_names_end_alike_have_folders_of_their_own(arc, tmp_path):
+    """The last part of "llama3.1" is no ending, and a file cannot lie where the folder is."""
+    found = {
+        name: Path(arc(output_file=str(tmp_path / "out" / name))["results"])
+        for name in ("llama3.1", "llama3.2", "llama3.json")
+    }
+    folders = [path.relative_to(tmp_path / "out").parts[0] for path in found.values()]
+    assert folders == ["llama3.1.files", "llama3.2.files", "llama3"]
+    assert all((tmp_path / "out" / name).is_file() for name in found)
+
+
 def test_arc_without_a_chat_template(arc):
     assert "--apply_chat_template" not in words_of(arc(apply_chat_template=False))
 
@@ -249,6 +260,17 @@ def test_alpaca_is_answered_judged_and_read(alpaca, tmp_path, capsys):
     assert report["win_rate"]["interval"] == pytest.approx([40.80072, 119.19928], abs=1e-6)
     assert "length_controlled_win_rate" not in report
     assert "1 replies of the judge unread" in capsys.readouterr().out
+
+
+def test_alpaca_writes_beside_an_output_without_an_ending(alpaca, tmp_path):
+    with serve(second_but_last) as server:
+        alpaca(server, output_file=str(tmp_path / "out/llama3.1"))
+    assert (tmp_path / "out/llama3.1").is_file()
+    assert (tmp_path / "out/llama3.1.files/outputs.json").exists()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "llama3.1",
+        "llama3.1.files",
+    ]
 
 
 def test_alpaca_by_its_own_judge_with_control_of_length(alpaca):

@@ -13,7 +13,7 @@ from typing import Any
 from text2grad.chat_errors import KEY_VARIABLES, read_key
 from text2grad.config import AlpacaEvalConfig
 from text2grad.download import fetch
-from text2grad.external import Program, ask_program, ready, run_program
+from text2grad.external import Program, ask_program, program_folder, ready, run_program
 from text2grad.files import (
     Journal,
     Row,
@@ -63,7 +63,7 @@ def evaluate_alpaca(args: AlpacaEvalConfig) -> None:
         UserError: a file or flag is wrong, or alpaca_eval fails.
     """
     output = Path(args.output_file)
-    folder = check_writable(output.with_suffix(""), "--output_file").resolve()
+    folder = check_writable(program_folder(output), "--output_file").resolve()
     variables = server_variables(args)
     python = ready(_PROGRAM, args.environment, folder)
     config = _write_config(args, python, folder)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from text2grad.config import ArcConfig
-from text2grad.external import Program, ask_program, ready, run_program
+from text2grad.external import Program, ask_program, program_folder, ready, run_program
 from text2grad.files import Row, check_writable, read_rows, sha256_file, write_json, write_rows
 from text2grad.schema import UserError
 from text2grad.tables import interval_text, text_table
@@ -31,7 +31,7 @@ def evaluate_arc(args: ArcConfig) -> None:
         UserError: a file or flag is wrong, lm-eval fails, or its results are not as expected.
     """
     output = Path(args.output_file)
-    folder = check_writable(output.with_suffix(""), "--output_file").resolve()
+    folder = check_writable(program_folder(output), "--output_file").resolve()
     files = _write_data(folder, args) if args.data else {}  # before anything is installed
     python = ready(_PROGRAM, args.environment, folder)
     package = ask_program([python, "-c", _WHERE], folder, f"--environment {args.environment}")

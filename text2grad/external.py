@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from text2grad.chat_errors import hide_keys
+from text2grad.files import side_file
 from text2grad.schema import UserError
 
 _LINES_KEPT = 20
@@ -22,6 +23,15 @@ _HAS = (
     "print(json.dumps(importlib.util.find_spec(sys.argv[1]) is not None))"
 )
 _PACKAGES = "import json, sysconfig; print(json.dumps(sysconfig.get_paths()['purelib']))"
+
+
+def program_folder(output: str | Path) -> Path:
+    """The folder of all that a program writes, beside the file of what is taken from it.
+
+    Example: "a.json" -> "a"; "llama3.1", a file that has this name itself -> "llama3.1.files"
+    """
+    named = side_file(output, "")
+    return side_file(output, ".files") if named == Path(output) else named
 
 
 def run_program(
