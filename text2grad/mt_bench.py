@@ -18,7 +18,6 @@ from text2grad.files import (
     Journal,
     Row,
     check_writable,
-    read_text,
     sha256_file,
     sha256_text,
     side_file,
@@ -26,6 +25,7 @@ from text2grad.files import (
     write_rows,
 )
 from text2grad.judge_prompts import JudgePrompts, read_judge_prompts
+from text2grad.missing import advice
 from text2grad.question_sets import SETS, Dialogue, QuestionSet, read_dialogues
 from text2grad.ratings import (
     RatedDialogue,
@@ -192,8 +192,8 @@ def _paths(args: MtBenchConfig, questions: QuestionSet, folder: Path) -> dict[st
 
     data, references = args.data, args.references
     for path, flag in ((data, "--data"), (references, "--references")):
-        if path:
-            read_text(path, flag)  # before anything is downloaded
+        if path and not Path(path).exists():  # said before anything is downloaded
+            raise UserError(f"{flag} {path}: no such file{advice(path)}")
     if not data:
         data = there(questions.url, "--data")
         if questions.references_url and not references:
