@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +12,9 @@ import torch
 from tqdm import tqdm
 
 from text2grad.alignment import TokenBytes, response_text
+from text2grad.chat_answers import weights_identity
 from text2grad.conversations import prompt_value
-from text2grad.files import check_writable, write_rows
+from text2grad.files import Journal, check_writable, sha256_text, side_file, write_rows
 from text2grad.models import check_context, eos_ids, load_for_inference, quiet_libraries
 from text2grad.pretrained import load_tokenizer
 from text2grad.records import read_records
@@ -28,6 +31,8 @@ def infer_policy(args: PolicyInferConfig) -> None:
     """Write `{id, query, response, REFERENCE}` for every prompt; seeded, so runs repeat.
 
     Records with tests keep them. With several samples per prompt the id says which one it is.
+    Beside the output lies NAME.journal.jsonl: a run that was stopped goes on with the batch where
+    it was, and ends as it would have ended.
     """
     quiet_libraries()
     task = get_task(args.task)
@@ -37,10 +42,16 @@ def infer_policy(args: PolicyInferConfig) -> None:
         count, size = len(records), args.sample_size
         records = [records[place * count // size] for place in range(size)]
     check_writable(args.output_dir, "--output_dir")
+    name = args.output_name or f"{Path(args.model_path).name}_samples.json"
+    output = Path(args.output_dir) / name
     tokenizer = load_tokenizer(args.model_path, "--model_path", args.chat_template)
     model = load_for_inference(args.model_path, args.dtype, "--model_path", args.gpu_memory)
     records = [record for record in records for _ in range(args.samples_per_prompt)]
-    responses = _respond(args, model, tokenizer, records)
+    journal = Journal(side_file(output, ".journal.jsonl"), "--output_dir")
+    try:
+        responses = _respond(args, model, tokenizer, records, journal)
+    finally:
+        journal.close()
     rows = []
     for place, (record, response) in enumerate(zip(records, responses, strict=True)):
         sample = place % args.samples_per_prompt
@@ -50,13 +61,16 @@ def infer_policy(args: PolicyInferConfig) -> None:
         if record.test and task.test_keys:
             row[task.test_keys[0]] = record.test
         rows.append(row)
-    name = args.output_name or f"{Path(args.model_path).name}_samples.json"
-    write_rows(Path(args.output_dir) / name, rows, "--output_dir")
-    print(f"{len(rows)} responses: {Path(args.output_dir) / name}")
+    write_rows(output, rows, "--output_dir")
+    print(f"{len(rows)} responses: {output}")
 
 
 def _respond(
-    args: PolicyInferConfig, model: torch.nn.Module, tokenizer: Any, records: list[Record]
+    args: PolicyInferConfig,
+    model: torch.nn.Module,
+    tokenizer: Any,
+    records: list[Record],
+    journal: Journal,
 ) -> list[str]:
     bounds = f"--prompt_max_length {args.prompt_max_length} --max_new_tokens {args.max_new_tokens}"
     longest = args.prompt_max_length + args.max_new_tokens
@@ -65,7 +79,8 @@ def _respond(
     renderer = TurnRenderer(tokenizer, template, args.prompt_max_length)
     prompts = [renderer.render_record(record).ids for record in records]
     torch.manual_seed(args.seed)
-    return answer_texts(model, tokenizer, prompts, args.max_new_tokens, args, "answering")
+    kept = KeptBatches(journal, args)
+    return answer_texts(model, tokenizer, prompts, args.max_new_tokens, args, "answering", kept)
 
 
 def answer_texts(
@@ -75,6 +90,7 @@ def answer_texts(
     max_new_tokens: int,
     args: PolicyInferConfig | ReflectConfig,
     title: str,
+    kept: KeptBatches | None = None,
 ) -> list[str]:
     """The model's answers as text, in the order of the prompts.
 
@@ -85,6 +101,7 @@ def answer_texts(
         max_new_tokens: of an answer.
         args: temperature, top_p and batch_size.
         title: of the progress bar.
+        kept: batches that were answered before, and where new ones go; None keeps none.
     """
     sampling = Sampling(
         max_new_tokens,
@@ -96,11 +113,66 @@ def answer_texts(
     table = TokenBytes(tokenizer)
     order = sorted(range(len(prompts)), key=lambda row: (len(prompts[row]), row))
     out = [""] * len(prompts)
+
+    def write(asked: Sequence[list[int]]) -> list[str]:
+        sampled = sample_responses(model, asked, sampling)
+        return [response_text(table.pieces(ids)) for ids in sampled]
+
     with tqdm(total=len(prompts), desc=title, unit="prompt") as bar:
         for start in range(0, len(order), args.batch_size):
             rows = order[start : start + args.batch_size]
-            sampled = sample_responses(model, [prompts[row] for row in rows], sampling)
-            for row, ids in zip(rows, sampled, strict=True):
-                out[row] = response_text(table.pieces(ids))
+            asked = [prompts[row] for row in rows]
+            texts = kept.answer(asked, write) if kept else write(asked)
+            for row, text in zip(rows, texts, strict=True):
+                out[row] = text
             bar.update(len(rows))
     return out
+
+
+class KeptBatches:
+    """Answers in a journal, batch by batch, so that a run which was stopped goes on.
+
+    What a batch draws follows what the ones before it drew, so its key names them too, and with its
+    answers are kept the random generators' states after it.
+
+    Args:
+        journal: opened.
+        args: the model and all that its answers depend on beside the prompts.
+    """
+
+    def __init__(self, journal: Journal, args: PolicyInferConfig) -> None:
+        self._journal, self._draws = journal, args.temperature > 0
+        model = weights_identity(args.model_path)
+        settings = [model, args.max_new_tokens, args.temperature, args.top_p, args.seed, args.dtype]
+        self._key = json.dumps([*settings, torch.cuda.device_count()])
+
+    def answer(
+        self, prompts: Sequence[list[int]], write: Callable[[Sequence[list[int]]], list[str]]
+    ) -> list[str]:
+        """The answers to the next batch, which `write` gives where the journal has none."""
+        self._key = sha256_text(self._key, json.dumps([list(prompt) for prompt in prompts]))
+        if self._key in self._journal.rows:
+            row = self._journal.rows[self._key]
+            _set_random_states(row["random"])
+        else:
+            row = {"key": self._key, "answers": write(prompts)}
+            self._journal.append(row | {"random": _random_states() if self._draws else []})
+        return row["answers"]
+
+
+def _random_states() -> list[str]:
+    """Of the generators of the CPU and of every GPU."""
+    states = [torch.get_rng_state()]
+    if torch.cuda.is_available():
+        states += torch.cuda.get_rng_state_all()
+    return [base64.b64encode(state.numpy().tobytes()).decode() for state in states]
+
+
+def _set_random_states(states: Sequence[str]) -> None:
+    """What `_random_states` gave; nothing where that was not asked for."""
+    bits = [torch.tensor(list(base64.b64decode(state)), dtype=torch.uint8) for state in states]
+    for place, state in enumerate(bits):
+        if place:
+            torch.cuda.set_rng_state(state, place - 1)
+        else:
+            torch.set_rng_state(state)
