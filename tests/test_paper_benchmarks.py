@@ -1,14 +1,17 @@
 """The public benchmarks as stages of the paper's runs, and as columns of its tables."""
 
 import json
-import os
-import subprocess
+import math
+import re
+import runpy
 import sys
+from dataclasses import replace
 
 import pytest
 from chat_server import KEY, serve
 from policy_runs import save_tiny
 from question_files import write_lines, write_mtbench
+from test_benchmark_programs import INSTRUCTIONS
 from test_evalplus import DOUBLE
 from test_paper_plan import planned, started
 from test_paper_tables import build, config, rows
@@ -244,46 +247,104 @@ def test_what_the_tables_read_is_what_the_scripts_write(tmp_path):
 # -- for real, on a model of a few kilobytes
 
 
-def run_base(tmp_path, table, benchmark, files, **environment):
-    """The figures of the start model on one benchmark, as tables read them."""
-    folder = tmp_path / "runs"
-    words = ["--table", table, "--budget", "trial", "--methods", "base", "--output_dir", folder]
-    words += ["--model", save_tiny(tmp_path / "model"), "--benchmarks", benchmark]
-    words += ["--benchmark_files", *files]
-    if address := environment.pop("judge", ""):
-        words += ["--judge_model", "stub", "--judge_base_url", address]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "paper/run.py"), *map(str, words)],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    one = BENCHMARKS[benchmark]
-    output = folder / "runs/base-0" / benchmark / one.output
-    return read_figures(json.loads(output.read_text()), one, str(output))
+@pytest.fixture
+def run_base(tmp_path, monkeypatch):
+    """Runs the start model on one benchmark, with a program's environment of its own.
+
+    Gives its figures as tables read them, and the start model's row in the table.
+    """
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+    def go(table, benchmark, files, judge=""):
+        runs, one = tmp_path / "runs", BENCHMARKS[benchmark]
+        if one.environment:
+            one = replace(one, environment=str(tmp_path / "environment"))
+            monkeypatch.setitem(BENCHMARKS, benchmark, one)
+        words = ["--table", table, "--budget", "trial", "--methods", "base"]
+        words += ["--model", save_tiny(tmp_path / "model"), "--benchmarks", benchmark]
+        words += ["--benchmark_files", *files, "--output_dir", str(runs / "trial")]
+        if judge:
+            words += ["--judge_model", "stub", "--judge_base_url", judge]
+        monkeypatch.setattr(sys, "argv", ["run.py", *words])
+        runpy.run_path(str(ROOT / "paper/run.py"), run_name="__main__")
+        output = runs / "trial/runs/base-0" / benchmark / one.output
+        figures = read_figures(json.loads(output.read_text()), one, str(output))
+        write_tables(config(runs, tmp_path / "tables"))
+        return figures, rows((tmp_path / "tables/trial.md").read_text())["start model"]
+
+    return go
 
 
 @pytest.mark.slow
-def test_a_run_is_measured_by_evalplus(tmp_path):
+def test_a_run_is_measured_by_evalplus(run_base, tmp_path):
     own = write_lines(tmp_path / "HumanEvalPlus.jsonl", [DOUBLE])
-    found = run_base(tmp_path, "kodcode", "humaneval", [f"humaneval={own}"])
-    assert found == ({"humaneval": 0.0, "humaneval_plus": 0.0}, 1)
+    figures, row = run_base("kodcode", "humaneval", [f"humaneval={own}"])
+    assert figures == ({"humaneval": 0.0, "humaneval_plus": 0.0}, 1)
+    assert (row["HumanEval"], row["HumanEval+"]) == ("0.000 (n 1)", "0.000 (n 1)")
 
 
 @pytest.mark.slow
-def test_a_run_is_rated_by_a_judge(tmp_path):
+def test_a_run_is_rated_by_a_judge(run_base, tmp_path):
     own = write_mtbench(tmp_path)
     files = [f"mt_bench={own['data']}", f"mt_bench_references={own['references']}"]
     with serve(lambda prompt, body: (200, "It is fair. [[7]]")) as server:
-        found = run_base(
-            tmp_path,
-            "ultrafeedback",
-            "mt_bench",
-            [*files, "mt_bench_prompts=own"],
-            judge=server.url,
-            OPENAI_API_KEY=KEY,
-            NO_PROXY="127.0.0.1",
+        figures, row = run_base(
+            "ultrafeedback", "mt_bench", [*files, "mt_bench_prompts=own"], server.url
         )
-    assert found == ({"mt_bench": 7.0}, 6)
+    assert figures == ({"mt_bench": 7.0}, 6)
+    assert row["MT-Bench"] == "7.000 (n 6)"
+
+
+@pytest.mark.slow
+def test_a_run_is_measured_by_lm_eval(run_base, tmp_path):
+    """Of a short choice and one of eighty words the short one is likelier for any model."""
+    texts = ["yes", "no " * 80]
+    own = [
+        {
+            "id": str(number),
+            "question": f"Is {number} so?",
+            "choices": {"text": texts, "label": ["A", "B"]},
+            "answerKey": "A" if number < 6 else "B",
+        }
+        for number in range(8)
+    ]
+    path = write_lines(tmp_path / "arc.jsonl", own)
+    (figures, count), row = run_base("ultrafeedback", "arc_challenge", [f"arc_challenge={path}"])
+    assert (figures["arc_challenge"], count) == (0.75, 8)
+    assert row["ARC-C"] == "0.750 (n 8)"
+    assert row["ARC-C, acc_norm"] == f"{figures['arc_challenge_norm']:.3f} (n 8)"
+
+
+def weighing(prompt, body):
+    """Alpaca's default judge: the letter of the better answer, ours three times as likely."""
+    first = body["messages"][-1]["content"].split('"output"')[1]
+    of_first = 0.25 if re.search(r"It is \d\.", first) else 0.75
+    shares = {"m": of_first, "M": 1 - of_first}
+    top = [{"token": name, "logprob": math.log(share)} for name, share in shares.items()]
+    said = max(shares, key=shares.get)
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": said},
+        "finish_reason": "length",
+        "logprobs": {"content": [{"token": said, "logprob": math.log(0.75), "top_logprobs": top}]},
+    }
+    usage = {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10}
+    whole = {"id": "x", "object": "chat.completion", "created": 0, "model": body["model"]}
+    return 200, json.dumps(whole | {"choices": [choice], "usage": usage}).encode()
+
+
+@pytest.mark.slow
+def test_a_run_is_judged_by_alpaca_eval(run_base, tmp_path):
+    own = tmp_path / "alpaca.json"
+    own.write_text(json.dumps(INSTRUCTIONS))
+    with serve(weighing) as server:
+        figures, row = run_base("ultrafeedback", "alpaca_eval", [f"alpaca_eval={own}"], server.url)
+        assert {body["model"] for body in server.bodies} == {"stub"}
+    (found, count) = figures
+    assert found["alpaca_eval"] == pytest.approx(75.0, abs=1e-6)
+    assert (found["alpaca_eval_length_controlled"], count) == (None, len(INSTRUCTIONS))
+    assert row["AlpacaEval 2.0, %"] == "75.000 (n 6)"
+    assert row["AlpacaEval 2.0, length-controlled, %"] == ""
