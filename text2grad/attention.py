@@ -79,9 +79,12 @@ def _rows(x: Tensor, groups: int) -> Tensor:
     return x.reshape(x.shape[0], groups, -1, x.shape[3])
 
 
-def _weights(rows: Tensor, keys: Tensor, mask: Tensor | None, heads: int) -> Tensor:
-    """(B, G, H / G * n, s) softmax of the masked scores, summed in fp32 whatever the precision."""
-    scores = rows @ keys.transpose(2, 3)
+def _weights(rows: Tensor, keys: Tensor, mask: Tensor | None, scaling: float, heads: int) -> Tensor:
+    """(B, G, H / G * n, s) softmax of the masked scores, summed in fp32 whatever the precision.
+
+    The scores are scaled, not the queries, and so in the backward pass: as eager attention rounds.
+    """
+    scores = (rows @ keys.transpose(2, 3)).mul_(scaling)
     by_head = scores.view(len(rows), heads, -1, keys.shape[2])
     if mask is not None:
         by_head += mask
@@ -101,9 +104,9 @@ def _forward(
     groups = key.shape[1]
     out = query.new_empty(b, length, heads, width)
     for block, seen in _blocks(query, key, mask is not None):
-        rows = _rows(query[:, :, block] * scaling, groups)
+        rows = _rows(query[:, :, block], groups)
         shown = None if mask is None else mask[:, :, block, :seen]
-        weights = _weights(rows, key[:, :, :seen], shown, heads)
+        weights = _weights(rows, key[:, :, :seen], shown, scaling, heads)
         mixed = (weights @ value[:, :, :seen]).view(b, heads, -1, width)
         out[:, block] = mixed.transpose(1, 2)
         if keep is not None:
@@ -137,10 +140,9 @@ class _BlockedAttention(torch.autograd.Function):
             slope = slope @ value[:, :, :seen].transpose(2, 3)
             # in one pass over the scores: w (slope - sum w slope)
             slope = torch.ops.aten._softmax_backward_data(slope, weights, -1, weights.dtype)
+            slope *= ctx.scaling
             to_query[:, :, block] = (slope @ key[:, :, :seen]).view_as(to_query[:, :, block])
             to_key[:, :, :seen] += slope.transpose(2, 3) @ rows
-        to_key *= ctx.scaling
-        to_query *= ctx.scaling
         return to_query, to_key.to(key.dtype), to_value.to(value.dtype), None, None
 
 
@@ -152,8 +154,8 @@ def _with_dropout(
     scaling: float,
     dropout: float,
 ) -> Tensor:
-    heads, rows = query.shape[1], _rows(query * scaling, key.shape[1])
-    weights = _weights(rows, key, mask, heads)
+    heads, rows = query.shape[1], _rows(query, key.shape[1])
+    weights = _weights(rows, key, mask, scaling, heads)
     mixed = nn.functional.dropout(weights, dropout) @ value
     return mixed.view_as(query).transpose(1, 2).contiguous()
 
