@@ -4,14 +4,16 @@ import json
 
 import pytest
 from families import save_family
-from test_families import CASES
+from test_families import CASES, expected_scores
+from test_paper_people import RECORDS
 from test_paper_plan import planned, started
 from test_paper_questions import FACTS, column, write_judge, write_runs
+from test_paper_run import few_records, start
 from trees import load_args
 
 from text2grad.alignment import byte_pieces, locate_spans, score_tokens, token_offsets
 from text2grad.config import PaperRunConfig, PaperTablesConfig, parse
-from text2grad.paper.cells import Cell
+from text2grad.paper.cells import Cell, reward_table
 from text2grad.paper.measured import Measured, Run, read_stored, store
 from text2grad.paper.models_table import gain, models_tables
 from text2grad.paper.page import write_tables
@@ -169,8 +171,8 @@ def test_scores_of_words_pay_the_same_characters_of_every_policy(models, respons
         pieces = byte_pieces(tokenizer, tokenizer(response, add_special_tokens=False)["input_ids"])
         by_character = [0.0] * len(response)
         scores = zip(token_offsets(pieces), score_tokens(pieces, spans, task), strict=True)
-        for (start, end), score in scores:
-            by_character[start:end] = [score] * (end - start)
+        for (first, end), score in scores:
+            by_character[first:end] = [score] * (end - first)
         paid[name] = [s for s, c in zip(by_character, response, strict=True) if not c.isspace()]
     assert paid["llama"] == paid["gemma"]
     assert {1.0, -1.0} <= set(paid["llama"])
@@ -284,3 +286,36 @@ def test_policies_of_one_name_and_two_models_and_damaged_rows_are_errors(runs):
         damaged = Measured("slf5k-small", facts, policies=[Run(row, 1, {})])
         with pytest.raises(UserError, match=r"--metrics_dir slf5k-small.json: .*not a row such as"):
             models_tables([damaged])
+
+
+# -- two families, from the records to the table
+
+
+@pytest.mark.slow
+def test_two_families_are_trained_under_one_reward_model(tmp_path, models):
+    people = tmp_path / "people.json"
+    people.write_text(json.dumps(RECORDS))
+    out = tmp_path / "runs" / "slf5k-trial"
+    own, other = (models[name] for name in NAMES)
+    done = start(
+        *("run.py", "--table", "slf5k", "--budget", "trial", "--seeds", 1, "--output_dir", out),
+        *("--methods", "text2grad", "--model", own, "--policies", other),
+        *("--data_path", few_records(tmp_path / "data"), "--human_spans", people),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (measured,) = read_folders(out.parent)
+    (table,) = models_tables([measured])
+    cells = column(table, "rougeL")
+    assert list(cells) == [
+        f"{name}:{row}" for name in NAMES for row in ("base", "text2grad", "text2grad:gain")
+    ]
+    assert all((cell.seeds, cell.n) == (1, 3) for cell in cells.values())
+    judge = str(out / "reward_model-spans/train/final_merge")
+    for place, model in (("", own), ("policy-gemma", other)):
+        folder = out / place / "runs/text2grad-1/train"
+        flags = json.loads((folder / "config.json").read_text())["flags"]
+        assert (flags["base_model_name"], flags["reward_model_name"]) == (model, judge)
+        rows = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+        whole = [row for row in rows if "".join(row["tokens"]) == row["response"]]
+        assert all(row["scores"] == expected_scores(row) for row in whole)
+    assert column(reward_table(measured), "human_kappa")["spans"].n == len(RECORDS)
