@@ -53,6 +53,7 @@ def test_the_reward_models_are_there_once(tmp_path, models):
     assert stages["policy-gemma/model"].commands == ()
     facts = stages["policy-gemma/runs/grpo-1"].facts
     assert (facts["policy"], facts["model"]) == ("gemma", models["gemma"])
+    assert facts["judge_model"] == stages["reward_model-spans"].facts["model"] == models["llama"]
     assert stages["runs/grpo-1"].facts["model"] == models["llama"]
 
 
@@ -181,7 +182,7 @@ def test_scores_of_words_pay_the_same_characters_of_every_policy(models, respons
 # -- the table
 
 
-OTHER = {"policy": "gemma", "model": "/somewhere/gemma"}
+OTHER = {"policy": "gemma", "model": "/somewhere/gemma", "judge_model": FACTS["model"]}
 
 
 @pytest.fixture
@@ -280,6 +281,9 @@ def test_policies_of_one_name_and_two_models_and_damaged_rows_are_errors(runs):
         read_folder(runs / "slf5k-small")
     path.write_text(json.dumps(stored | {"budget": "paper"}))
     with pytest.raises(UserError, match="gemma/text2grad was made with budget paper, base with"):
+        read_folder(runs / "slf5k-small")
+    path.write_text(json.dumps(stored | {"judge_model": "other"}))
+    with pytest.raises(UserError, match="gemma/text2grad was trained under a reward model of other"):
         read_folder(runs / "slf5k-small")
     facts = FACTS | {"data": "", "judge_model": ""}
     for row in ("text2grad", "gemma/magic", ""):

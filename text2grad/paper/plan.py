@@ -132,7 +132,7 @@ class MethodRuns:
             passing = (Path(model),)
         commands += self._answer(method, model, folder, seed)
         facts = shared.facts() | {"method": name, "seed": seed, **self.variant.facts()}
-        facts["model"] = shared.policy_model(self.variant)
+        facts |= {"model": shared.policy_model(self.variant), "judge_model": shared.judge_model}
         run = shared.add(name_of_run, tuple(commands), tuple(needs), facts=facts, passing=passing)
         # stages of their own: another measure trains nothing again
         shared.add(f"{run}/{MEASURES}", (self._measure(folder),), (run,))

@@ -31,7 +31,7 @@ _SETTINGS |= {"data_path": TEXT, "annotator": {"*": TEXT}}
 _RUN = _SETTINGS | {"method": TEXT, "seed": NUMBER}
 _JUDGE = _SETTINGS | {"reward_model": TEXT}
 _NOISE = {"noise": TEXT, "rate": NUMBER, "noise_at": TEXT}
-_POLICY = {"policy": TEXT}
+_POLICY = {"policy": TEXT, "judge_model": TEXT}
 _PEOPLE = {"human_spans": TEXT}
 _AGREEMENT = ("macro_f1", "kappa")
 _FIGURE = {"value": Maybe(NUMBER), "interval": Maybe([NUMBER, NUMBER])}
@@ -134,6 +134,12 @@ def shared_facts(
                         f"{FLAG} {folder}: {row} was made with {name} {facts[name]}, {first} with "
                         f"{wanted[name]}; run one of them again, or keep them in different folders"
                     )
+    for row, facts in others if judges else ():
+        if facts["judge_model"] != judges[0][1]["model"]:
+            raise UserError(
+                f"{FLAG} {folder}: {row} was trained under a reward model of {facts['judge_model']}, "
+                f"not of {judges[0][1]['model']}; run paper/run.py again with --policies"
+            )
     _, facts = whole[0]
     machines = sorted({facts["machine"] for _, facts in whole})
     annotator = facts["annotator"]
