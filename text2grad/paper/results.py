@@ -138,7 +138,8 @@ def shared_facts(
         if facts["judge_model"] != judges[0][1]["model"]:
             raise UserError(
                 f"{FLAG} {folder}: {row} was trained under a reward model of "
-                f"{facts['judge_model']}, not of {judges[0][1]['model']}; run paper/run.py again with --policies"
+                f"{facts['judge_model']}, not of {judges[0][1]['model']}; run "
+                "paper/run.py again with --policies"
             )
     _, facts = whole[0]
     machines = sorted({facts["machine"] for _, facts in whole})
