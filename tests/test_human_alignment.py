@@ -56,6 +56,8 @@ def test_figures_of_two_responses_by_hand():
     assert (value(good, "precision"), value(good, "recall")) == (1.0, pytest.approx(1 / 3))
     assert (value(good, "span_precision"), value(good, "span_iou")) == (0.0, 0.25)
     overall = report["systems"]["ours"]["overall"]
+    # F1 of poor 3/4, of good 1/2, of the rest 4 of 5 and 7: 2/3
+    assert value(overall, "macro_f1") == pytest.approx((3 / 4 + 1 / 2 + 2 / 3) / 3)
     # 8 of 12 words alike (3 poor, 1 good, 4 neutral); of the 7 marked words 4 have the sign
     assert value(overall, "alike") == pytest.approx(8 / 12)
     assert value(overall, "sign_accuracy") == pytest.approx(4 / 7)

@@ -76,10 +76,10 @@ LEVELS = {
         human_alignment annotation_sheet""",
     "the paper's tables": """
         paper paper.benchmarks paper.methods paper.tables_data paper.budgets paper.stages
-        paper.variants paper.shared_stages paper.plan paper.runner paper.measured paper.training
-        paper.annotation_costs paper.results paper.cells paper.training_tables paper.noise_table
-        paper.claims paper.render paper.page paper.drawing paper.png paper.figures testbed.runs
-        testbed.study""",
+        paper.variants paper.shared_stages paper.other_judges paper.plan paper.runner paper.measured
+        paper.training paper.annotation_costs paper.results paper.cells paper.training_tables
+        paper.noise_table paper.models_table paper.claims paper.render paper.page paper.drawing
+        paper.png paper.figures testbed.runs testbed.study""",
 }
 LEVEL_OF = {name: number for number, names in enumerate(LEVELS.values()) for name in names.split()}
 HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "deepspeed")

@@ -33,14 +33,19 @@ def start(script, *words):
     )
 
 
-@pytest.mark.slow
-def test_a_trial_of_every_method_fills_the_table(tmp_path):
-    data = tmp_path / "data"
-    data.mkdir()
+def few_records(folder):
+    """A folder with a few of the records that come with the project."""
+    folder.mkdir()
     for split, count in (("train", 8), ("validation", 3)):
         sample = ROOT / "RM_Data_Anno/SLF5K/sample" / f"{split}.jsonl"
         lines = sample.read_text(encoding="utf-8").splitlines()[:count]
-        (data / f"{split}.jsonl").write_text("\n".join(lines))
+        (folder / f"{split}.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.mark.slow
+def test_a_trial_of_every_method_fills_the_table(tmp_path):
+    data = few_records(tmp_path / "data")
     runs = tmp_path / "runs" / "slf5k-trial"
     flags = ["--table", "slf5k", "--budget", "trial", "--seeds", 1, "--data_path", data]
     flags += ["--model", save_tiny(tmp_path / "model"), "--output_dir", runs]

@@ -10,7 +10,7 @@ from policy_runs import FakeCritic
 from text2grad.paper.cells import Cell
 from text2grad.paper.claims import CLAIMS, Claim, claim_cell, claims_table, verdict
 from text2grad.paper.measured import History, Measured, Run, read_stored, store
-from text2grad.paper.page import models_tables
+from text2grad.paper.models_table import models_tables
 from text2grad.paper.render import body, header
 from text2grad.paper.results import read_folder
 from text2grad.paper.tables_data import SIGNAL_MEASURES, TIME_MEASURES

@@ -12,7 +12,7 @@ from text2grad.alignment import locate_spans
 from text2grad.annotators import Answer
 from text2grad.annotators.human import ERRORS_KEY, HumanAnnotator
 from text2grad.files import check_writable, sha256_file, side_file, write_json, write_text
-from text2grad.human_figures import Marked, alignment_report, alignment_tables
+from text2grad.human_figures import Marked, alignment_report, alignment_tables, labels_given
 from text2grad.metrics import read_units
 from text2grad.records import predicted_feedback, read_records
 from text2grad.schema import Feedback, FieldNames, Record, Unparseable, UserError
@@ -34,7 +34,7 @@ def align_with_people(args: HumanAlignmentConfig) -> None:
     """
     task = get_task(args.task)
     units = read_units(args.tokenizer) if args.tokenizer else word_units
-    people, without = read_people(args, task, units)
+    people, without = read_people(args.human_file, task, units, args.fields)
     names = system_names(args.compare_files)
     answers = {
         name: read_answers(path, people, task, args)
@@ -60,11 +60,29 @@ def align_with_people(args: HumanAlignmentConfig) -> None:
 
 
 def read_people(
-    args: HumanAlignmentConfig, task: TaskSpec, units: Units
+    path: str,
+    task: TaskSpec,
+    units: Units,
+    fields: FieldNames | None = None,
+    flag: str = "--human_file",
 ) -> tuple[list[Marked], int]:
-    """The responses that people marked, and how many others the file has."""
-    records = read_records(args.human_file, task, ("response",), args.fields, "--human_file")
-    said = HumanAnnotator(task, good="none", fields=args.fields).annotate(records)
+    """The responses that people marked, and how many others the file has.
+
+    Args:
+        path: annotated records, or records with `human_errors`.
+        task: gives keys and labels.
+        units: what labels are compared on.
+        fields: the user's own key names.
+        flag: the flag that named the file, for messages.
+
+    Raises:
+        UserError: it cannot be read, no record has spans, or one does not lie in its response.
+    """
+    records = read_records(path, task, ("response",), fields, flag)
+    try:
+        said = HumanAnnotator(task, good="none", fields=fields).annotate(records)
+    except UserError as error:
+        raise UserError(f"{error} (from {flag})") from error
     people = [
         Marked(
             record,
@@ -76,6 +94,16 @@ def read_people(
         if isinstance(feedback, Feedback)
     ]
     return people, len(records) - len(people)
+
+
+def check_people(path: str, task: TaskSpec, flag: str) -> None:
+    """That others can be measured against a file of what people marked.
+
+    Raises:
+        UserError: see `read_people`; or nobody marked anything.
+    """
+    people, _ = read_people(path, task, word_units, flag=flag)
+    labels_given(people, task, f"{flag} {path}")
 
 
 def read_answers(

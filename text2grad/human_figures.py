@@ -18,6 +18,7 @@ from text2grad.agreement import (
     classes_of,
     cohen_kappa,
     label_table,
+    macro_f1,
     match_spans,
     one_against_rest,
     precision_recall,
@@ -37,6 +38,7 @@ _SPAN_TITLES = {
     "span_iou": "span IoU",
 }
 _OVERALL_TITLES = {
+    "macro_f1": "macro-F1",
     "kappa": "kappa, all labels",
     "alike": "labelled alike",
     "sign_accuracy": "sign accuracy",
@@ -91,10 +93,7 @@ def alignment_report(
     Raises:
         UserError: nobody marked anything.
     """
-    given = {span.label for one in people for span in one.spans}
-    labels = [label.name for label in task.labels if label.name in given]
-    if not labels:
-        raise UserError("--human_file: nobody marked a span in any of the responses")
+    labels = labels_given(people, task, "--human_file")
     systems = {}
     for name in labels:
         constant = [
@@ -111,6 +110,19 @@ def alignment_report(
         "left_out": [label.name for label in task.labels if label.name not in labels],
         "systems": measured | systems,
     }
+
+
+def labels_given(people: Sequence[Marked], task: TaskSpec, source: str) -> list[str]:
+    """The labels that people gave at all, in the order of the task.
+
+    Raises:
+        UserError: they gave none; `source` is the flag that named the file.
+    """
+    given = {span.label for one in people for span in one.spans}
+    labels = [label.name for label in task.labels if label.name in given]
+    if not labels:
+        raise UserError(f"{source}: nobody marked a span in any of the responses")
+    return labels
 
 
 def alignment_tables(report: Mapping[str, Any]) -> str:
@@ -174,6 +186,7 @@ def _system(
             figures = _unit_figures(tables, row, seed)
             found[name] = figures | _span_figures(matched, seed)
     overall = {
+        "macro_f1": _figure(tables, macro_f1, seed),
         "kappa": _figure(tables, cohen_kappa, seed),
         "alike": _figure(tables, _share_alike, seed),
         "sign_accuracy": _figure(tables, partial(sign_accuracy, task=task), seed),

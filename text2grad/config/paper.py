@@ -26,6 +26,9 @@ class PaperRunConfig:
     """what policies start from: the model as it is, or after SFT with the same seed"""
     model: str = ""
     """model in place of the budget's, for policies and reward models: a folder or a hub id"""
+    policies: tuple[str, ...] = ()
+    """further policy models, of any family, trained beside it by the same methods and under the
+    same reward models: folders or hub ids"""
     data_path: str = ""
     """own records in place of the budget's data: a file, or a folder of files named after splits"""
     annotator: Literal["", "openai", "reference", "execution"] = ""
@@ -58,6 +61,9 @@ class PaperRunConfig:
     """folder of another table's runs: measure its reward model on this table's responses"""
     annotations_from: str = ""
     """folder of this table's runs with another annotator: measure how far both agree"""
+    human_spans: str = ""
+    """measure every reward model on these records too, in which people marked spans: a file of this
+    table's keys, as human_alignment.py reads it"""
     output_dir: str = ""
     """folder of the runs, "" for runs/paper/TABLE-BUDGET, with --annotator's name behind it where
     that is not the budget's"""
@@ -72,6 +78,10 @@ class PaperRunConfig:
         for text in self.noise:
             if not read_noise(text, "--noise"):
                 raise UserError("--noise: names none, for example flip:0.2")
+        if "" in self.policies:
+            raise UserError("--policies: names none, for example Qwen/Qwen2.5-0.5B-Instruct")
+        if self.policies and self.noise:
+            raise UserError("--policies with --noise: errors are for --model alone; leave one out")
 
 
 @dataclass(frozen=True)

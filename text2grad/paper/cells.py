@@ -12,11 +12,14 @@ from text2grad.paper.budgets import BUDGETS, EMBEDDED
 from text2grad.paper.measured import Measured, Run
 from text2grad.paper.methods import METHODS, OTHER_JUDGES, REWARD_MODELS
 from text2grad.paper.plan import ROOT
-from text2grad.paper.tables_data import REWARD_MEASURES, TABLES, Measure
+from text2grad.paper.tables_data import PEOPLE_MEASURES, REWARD_MEASURES, TABLES, Measure
 from text2grad.student import student_interval
 from text2grad.tasks import get_task
 from text2grad.testbed.comparison import paired_difference
 
+_PEOPLE = """\
+Macro-F1 is the mean over the labels and "unmarked". The last columns are of other responses, in
+which people marked spans (`--human_spans`), word by word."""
 OVER_SEEDS = "over seeds (Student)"
 RECORDS = "records that were measured"
 
@@ -163,7 +166,9 @@ def reward_table(measured: Measured) -> Table:
             Measure(f"{label.name}_{kind}", f"{label.name} {kind}")
             for kind in ("precision", "recall")
         ]
-    rows, commands = [], [run_command(facts)]
+    measures += PEOPLE_MEASURES
+    measured_by = f" --human_spans {facts['human_spans']}" if facts.get("human_spans") else ""
+    rows, commands = [], [run_command(facts) + measured_by]
     titles = {name: kind.title for name, kind in REWARD_MODELS.items()}
     for run in measured.reward_models:
         if run.row not in titles:
@@ -180,8 +185,9 @@ def reward_table(measured: Measured) -> Table:
         measures=measures,
         rows=rows,
         facts=facts,
-        interval="over responses (bootstrap), of the macro-F1",
+        interval="over responses (bootstrap), of macro-F1 and kappa",
         unit="responses that were judged",
+        note=_PEOPLE,
         command="; ".join(commands),
     )
 

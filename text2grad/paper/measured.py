@@ -15,9 +15,9 @@ from text2grad.testbed.comparison import Curve
 
 FLAG = "--metrics_dir"
 ADVICE = "paper/tables.py writes it from the runs; remove it and run that again"
-LISTS = ("runs", "training", "reward_models", "annotations", "noise")
+LISTS = ("runs", "training", "reward_models", "annotations", "noise", "policies")
 _FACTS = {"table": TEXT, "budget": TEXT, "start": TEXT, "model": TEXT, "machine": TEXT}
-_FACTS |= {"data": TEXT, "judge_model": TEXT, "annotator": {"*": TEXT}}
+_FACTS |= {"data": TEXT, "judge_model": TEXT, "annotator": {"*": TEXT}, "human_spans?": TEXT}
 _SHAPE = {"facts": _FACTS, "minutes": NUMBER}
 _RUN = {"row": TEXT, "seed": NUMBER, "n": NUMBER, "figures": {"*": Maybe(NUMBER)}}
 _RUN |= {"intervals?": {"*": [NUMBER, NUMBER]}, "counts?": {"*": NUMBER}}
@@ -69,16 +69,18 @@ class Run:
 
 @dataclass(frozen=True)
 class Measured:
-    """All that the runs of one table and one policy model measured.
+    """All that the runs of one table under one set of reward models measured.
 
     Attributes:
         name: of its files.
-        facts: settings that all its runs share, the start of its reward models, and the machines.
+        facts: settings that all its runs share, the start of its reward models, the file of what
+            people marked, and the machines; "model" is not that of `policies`.
         runs: policies, by their answers.
         training: the same policies, by the steps of their training.
         reward_models: by their judgements.
         annotations: by what was asked of the annotator.
         noise: policies and reward models under errors in critiques, by `Variant.row`.
+        policies: policies of other models under the same reward models, likewise.
         failures: stages that failed, with the reason.
         minutes: that all stages took.
     """
@@ -90,6 +92,7 @@ class Measured:
     reward_models: Sequence[Run] = ()
     annotations: Sequence[Run] = ()
     noise: Sequence[Run] = ()
+    policies: Sequence[Run] = ()
     failures: Sequence[str] = ()
     minutes: float = 0.0
 

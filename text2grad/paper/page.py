@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from text2grad.files import check_writable, write_text
 from text2grad.paper.cells import Table, empty_table, policy_table, reward_table
 from text2grad.paper.claims import claims_table
-from text2grad.paper.measured import Measured, read_stored, store
+from text2grad.paper.measured import FLAG, Measured, read_stored, store
+from text2grad.paper.models_table import models_tables
 from text2grad.paper.noise_table import is_policy, noise_tables
 from text2grad.paper.render import (
     body,
@@ -23,7 +25,8 @@ from text2grad.paper.render import (
 )
 from text2grad.paper.results import read_folders
 from text2grad.paper.tables_data import TABLES
-from text2grad.paper.training_tables import model_table, training_tables
+from text2grad.paper.training_tables import training_tables
+from text2grad.paper.variants import read_policy_row
 from text2grad.report_data import read_object
 from text2grad.shapes import TRUTH, check_shape
 from text2grad.tables import markdown_table
@@ -97,16 +100,6 @@ def tables_of(measured: Measured) -> list[Table]:
     return [policy_table(measured), reward_table(measured), *training_tables(measured)]
 
 
-def models_tables(measured: Sequence[Measured]) -> list[Table]:
-    """A table for each task, budget and annotator with which several policy models were run."""
-    groups: dict[tuple[str, ...], list[Measured]] = {}
-    for one in measured:
-        names = ("table", "budget", "start", "data", "annotator")
-        groups.setdefault(tuple(str(one.facts[name]) for name in names), []).append(one)
-    several = [group for group in groups.values() if len({o.facts["model"] for o in group}) > 1]
-    return [model_table(group) for group in several]
-
-
 def results_page(
     measured: Sequence[Measured], testbed: Mapping[str, Any], args: PaperMetricsConfig
 ) -> str:
@@ -141,6 +134,8 @@ def _runs(measured: Sequence[Measured]) -> str:
         done = [f"{row} ({count})" for row, count in seeds.items()]
         spoilt = sum(is_policy(run) for run in one.noise)
         done += [f"with errors in critiques ({spoilt})"] if spoilt else []
+        others = Counter(read_policy_row(run.row, FLAG)[0] for run in one.policies)
+        done += [f"with the policy {name} ({count})" for name, count in others.items()]
         facts = one.facts
         rows.append(
             [
@@ -197,7 +192,7 @@ def _failures(measured: Sequence[Measured]) -> str:
     return "".join(failed) or "Nothing.\n"
 
 
-_OTHER = "python paper/run.py --table slf5k --model my/model --output_dir runs/paper/slf5k-my_model"
+_OTHER = "python paper/run.py --table slf5k --policies my/model"
 _NOISE = "python paper/run.py --table slf5k --noise flip:0.05 flip:0.1 flip:0.2 flip:0.4"
 _CLAIMS = """\
 A claim "holds here" if the whole 95 % interval lies where it says, "does not hold here" if none of

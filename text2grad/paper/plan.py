@@ -9,9 +9,20 @@ from typing import TYPE_CHECKING
 from text2grad.paper.benchmarks import OWN, Benchmark
 from text2grad.paper.budgets import RESUME
 from text2grad.paper.methods import METHODS, REWARD_MODELS, SCALAR, Method, choose_methods
+from text2grad.paper.other_judges import (
+    add_foreign_annotations,
+    add_foreign_reward_model,
+    add_people,
+)
 from text2grad.paper.shared_stages import SharedStages
 from text2grad.paper.stages import Command, Stages, files_hash, flags
-from text2grad.paper.variants import CLEAN, Variant, choose_noisy_methods, noise_variants
+from text2grad.paper.variants import (
+    CLEAN,
+    Variant,
+    choose_noisy_methods,
+    noise_variants,
+    policy_variants,
+)
 
 if TYPE_CHECKING:
     from text2grad.config import PaperRunConfig
@@ -29,22 +40,28 @@ def plan(args: PaperRunConfig, folder: Path, root: Path = ROOT) -> Stages:
         root: where the project lies.
 
     Raises:
-        UserError: a method does not exist for this table, or data or trees are missing.
+        UserError: a method does not exist for this table, a policy or a file is not what its flag
+            asks for, or data or trees are missing.
     """
     shared = SharedStages(args, folder, root)
+    others = policy_variants(args.policies, shared.model)
     reasons = shared.annotator == "openai"
     if args.reward_from:
-        shared.foreign_reward_model(args.reward_from)
+        add_foreign_reward_model(shared, args.reward_from)
     if args.annotations_from:
-        shared.foreign_annotations(args.annotations_from)
+        add_foreign_annotations(shared, args.annotations_from)
     choose = choose_noisy_methods if args.noise else choose_methods
-    wanted = args.methods or not (args.reward_from or args.annotations_from)
-    methods = choose(args.methods, args.table, reasons) if wanted else {}
-    for variant in noise_variants(args) or [CLEAN]:
+    # several policies are compared by what each gains over its own start
+    names = (*args.methods, args.start) if others and args.methods else args.methods
+    wanted = names or others or not (args.reward_from or args.annotations_from)
+    methods = choose(names, args.table, reasons) if wanted else {}
+    for variant in noise_variants(args) or [CLEAN, *others]:
         runs = MethodRuns(shared, variant)
         for name, method in methods.items():
             for seed in range(1, args.seeds + 1) if method.is_trained else [0]:
                 runs.add(name, method, seed)
+    if args.human_spans:
+        add_people(shared, args.human_spans)
     return shared.stages
 
 
@@ -86,7 +103,7 @@ class MethodRuns:
 
     Args:
         shared: the stages.
-        variant: errors in the critiques of the runs.
+        variant: how the runs differ from the table's own.
     """
 
     def __init__(self, shared: SharedStages, variant: Variant = CLEAN) -> None:
@@ -114,22 +131,25 @@ class MethodRuns:
             measured = str(folder / "train" / "final")  # the merged one is not kept
             passing = (Path(model),)
         commands += self._answer(method, model, folder, seed)
-        facts = shared.facts() | {"method": name, "seed": seed, "model": shared.model}
-        facts |= self.variant.facts()
+        facts = shared.facts() | {"method": name, "seed": seed, **self.variant.facts()}
+        facts |= {"model": shared.policy_model(self.variant), "judge_model": shared.judge_model}
         run = shared.add(name_of_run, tuple(commands), tuple(needs), facts=facts, passing=passing)
         # stages of their own: another measure trains nothing again
         shared.add(f"{run}/{MEASURES}", (self._measure(folder),), (run,))
         if shared.compares and name != "base":
-            MethodRuns(shared).add("base", METHODS["base"], 0)
-            shared.add(f"{run}/{JUDGE}", (self._judge(folder),), (run, "runs/base-0"))
+            exact = MethodRuns(shared, self.variant.exact)
+            exact.add("base", METHODS["base"], 0)
+            base = f"{exact.variant.runs}/base-0"
+            shared.add(f"{run}/{JUDGE}", (self._judge(folder, base),), (run, base))
         if method.training != "reflect":  # which revises answers to prompts of its own
             self._benchmarks(run, folder, measured)
 
     def _start(self, method: Method, seed: int) -> tuple[str, str]:
         """The stage that makes the model a method starts from, and that model."""
         if (method.start or self.shared.args.start) == "base":
-            return self.shared.start_model(), self.shared.model
-        name = self.shared.sft(seed)
+            start = self.shared.start_model(self.variant)
+            return start, self.shared.policy_model(self.variant)
+        name = self.shared.sft(seed, self.variant)
         return name, str(self.shared.folder / name / "train" / "final_merge")
 
     def _answer(self, method: Method, model: str, folder: Path, seed: int) -> list[Command]:
@@ -161,11 +181,11 @@ class MethodRuns:
         script = self.shared.policy / "Evaluation" / "metrics.py"
         return self.shared.python(script, *files, *measures, *encoder, *self.shared.task_flag)
 
-    def _judge(self, folder: Path) -> Command:
-        """The answers beside those of the start model, before a chat model."""
+    def _judge(self, folder: Path, base: str) -> Command:
+        """The answers beside those of the start model, the run `base`, before a chat model."""
         args = self.shared.args
-        base = self.shared.folder / "runs" / "base-0" / "answers.json"
-        files = flags(input_file=folder / "answers.json", compare_file=base)
+        theirs = self.shared.folder / base / "answers.json"
+        files = flags(input_file=folder / "answers.json", compare_file=theirs)
         asked = flags(judge_model=args.judge_model, base_url=args.judge_base_url or args.base_url)
         out = flags(output_file=folder / JUDGE / "judge.json")
         script = self.shared.policy / "Evaluation" / "llm_as_a_judge.py"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from text2grad.paper.benchmarks import benchmark_files, choose_benchmarks
 from text2grad.paper.budgets import BUDGETS, EMBEDDED, RESUME, Budget
 from text2grad.paper.methods import ANNOTATIONS, REWARD_MODELS, SCALAR
-from text2grad.paper.stages import Command, Stage, Stages, files_hash, flags
+from text2grad.paper.stages import Command, Stage, Stages, files_hash, flags, whole_path
 from text2grad.paper.tables_data import TABLES
 from text2grad.paper.variants import CLEAN, Variant
 from text2grad.schema import UserError
@@ -22,6 +23,19 @@ SPLITS = ("train", "validation")
 JUDGES = ("reward_", "annotations_from-")  # stages with a metrics.json begin with one of these
 
 
+@dataclass(frozen=True)
+class Judge:
+    """A reward model whose stage is planned.
+
+    Attributes:
+        model: its folder, merged.
+        target_format: of its critiques.
+    """
+
+    model: Path
+    target_format: str
+
+
 class SharedStages:
     """Builds the stages of one table.
 
@@ -29,6 +43,10 @@ class SharedStages:
         args: all flags.
         folder: where everything is written, absolute.
         root: where the project lies.
+
+    Attributes:
+        stages: all that were added.
+        judges: the reward models among them, by the name of the stage, those of noise left out.
 
     Raises:
         UserError: data or trees are missing.
@@ -61,15 +79,21 @@ class SharedStages:
             raise UserError(f"--data_path {args.data_path}: no such file or folder")
         named = args.model or self.budget.model
         embedded = root / "models" / EMBEDDED
-        self.model = _absolute(named) if named else str(embedded)
-        self.judge_model = _absolute(args.model or self.budget.judge_model or self.model)
+        self.model = whole_path(named) if named else str(embedded)
+        self.judge_model = whole_path(args.model or self.budget.judge_model or self.model)
         self.is_embedded = not named
         self.stages = Stages()
+        self.judges: dict[str, Judge] = {}
 
-    def start_model(self) -> str:
-        """The model that everything starts from."""
+    def start_model(self, variant: Variant = CLEAN) -> str:
+        """The model that everything starts from, but for the runs of another policy."""
         command = self.python("-m", "text2grad.embedded", "--output_path", self.model)
-        return self.add("model", (command,) if self.is_embedded else ())
+        made = self.is_embedded and not variant.policy
+        return self.add(f"{variant.place}model", (command,) if made else ())
+
+    def policy_model(self, variant: Variant) -> str:
+        """What policies start from."""
+        return variant.policy.model if variant.policy else self.model
 
     def prompts(self) -> str:
         """The records, and the prompts of training and evaluation."""
@@ -165,81 +189,34 @@ class SharedStages:
         )
         merging = self.judging / "Evaluation" / "1_merge_lora.py"
         merge = self.python(merging, *flags(lora_model=folder / "train" / "final"), *budget.merge)
-        model = folder / "train" / "final_merge"
-        commands = (train, merge, *self._judgement(model, kind.target_format, folder, folder))
+        judge = Judge(folder / "train" / "final_merge", kind.target_format)
+        commands = (train, merge, *self.judgement(judge, folder, folder))
         facts = self.facts() | {"reward_model": name, "model": self.judge_model}
-        return self.add(
-            str(folder.relative_to(self.folder)),
-            commands,
-            (self.start_model(), annotation),
-            facts=facts | variant.facts(),
-        )
+        stage = str(folder.relative_to(self.folder))
+        if not variant.labels:
+            self.judges[stage] = judge
+        needs = (self.start_model(), annotation)
+        return self.add(stage, commands, needs, facts=facts | variant.facts())
 
-    def foreign_reward_model(self, runs: str) -> str:
-        """The reward model of another table, measured on what this table's own is measured on.
-
-        Raises:
-            UserError: there is none in the folder `runs`.
-        """
-        other = Path(runs).resolve()
-        model = other / "reward_model-spans" / "train" / "final_merge"
-        if not model.is_dir():
-            raise UserError(
-                f"--reward_from {runs}: no reward_model-spans/train/final_merge in it; name the "
-                "folder of a table whose text2grad was run, for example runs/paper/slf5k-small"
-            )
-        name = f"reward_from-{other.name}"
-        data = self.folder / self.reward_model("spans")
-        commands = self._judgement(model, "spans", self.folder / name, data)
-        facts = self.facts() | {"reward_model": name, "model": self.judge_model}
-        return self.add(name, commands, (data.name,), inputs=files_hash([model]), facts=facts)
-
-    def foreign_annotations(self, runs: str) -> str:
-        """The annotations of another folder of runs, measured as if a reward model had made them.
-
-        Raises:
-            UserError: there are none in the folder `runs`.
-        """
-        other = Path(runs).resolve()
-        kind = "own_annotated" if self.budget.learns_from == "own" else "annotated"
-        file = other / "annotation" / f"{SPLITS[1]}_{kind}.json"
-        if not file.is_file():
-            raise UserError(
-                f"--annotations_from {runs}: no annotation/{file.name} in it; name a folder of "
-                "this table's runs with another --annotator"
-            )
-        name = f"annotations_from-{other.name}"
-        gold = self.folder / self.annotations("annotation")
-        files = flags(input_file=file, data_path=gold / file.name)
-        files += flags(train_file=gold / f"{SPLITS[0]}_{kind}.json")
-        written = flags(output_file=self.folder / name / "metrics.json")
-        script = self.judging / "Evaluation" / "3_metrics.py"
-        command = self.python(script, *files, *written, *self.task_flag)
-        facts = {"reward_model": name, "model": self.judge_model}
-        return self.add(
-            name,
-            (command,),
-            (gold.name,),
-            inputs=files_hash([file]),
-            facts=self.facts() | facts,
-        )
-
-    def _judgement(
-        self, model: Path, target_format: str, folder: Path, measured_on: Path
-    ) -> tuple[Command, ...]:
+    def judgement(self, judge: Judge, folder: Path, measured_on: Path) -> tuple[Command, ...]:
         """A reward model's critiques of annotated responses, and what they are worth."""
-        test, judgements = self.judging / "Evaluation", folder / "inference.json"
-        room = self.budget.judge_by_format.get(target_format, ())
-        shown = flags(data_path=measured_on / "data" / f"{self.table.task}_test.json")
-        out = flags(output_path=judgements)
-        given = (*flags(model_path=model), *shown, *out, *room, *self.budget.judge)
+        judgements = folder / "inference.json"
+        records = measured_on / "data" / f"{self.table.task}_test.json"
         train_file = measured_on / "data" / f"{self.table.task}_train.json"
-        measured = flags(input_file=judgements, train_file=train_file, tokenizer=model)
+        measured = flags(input_file=judgements, train_file=train_file, tokenizer=judge.model)
         written = flags(output_file=folder / "metrics.json")
+        script = self.judging / "Evaluation" / "3_metrics.py"
         return (
-            self.python(test / "2_infer.py", *given, *self.task_flag),
-            self.python(test / "3_metrics.py", *measured, *written, *self.task_flag),
+            self.critiques(judge, records, judgements),
+            self.python(script, *measured, *written, *self.task_flag),
         )
+
+    def critiques(self, judge: Judge, records: Path, output: Path, *more: str) -> Command:
+        """What a reward model says of the responses of a file; `more` are further flags."""
+        room = self.budget.judge_by_format.get(judge.target_format, ())
+        files = flags(model_path=judge.model, data_path=records, output_path=output)
+        given = (*files, *room, *self.budget.judge, *more)
+        return self.python(self.judging / "Evaluation" / "2_infer.py", *given, *self.task_flag)
 
     def scalar_reward(self) -> str:
         """A reward model with one score for a response."""
@@ -252,18 +229,19 @@ class SharedStages:
         )
         return self.add(name, (command,), (self.start_model(), self.prompts()))
 
-    def sft(self, seed: int) -> str:
-        """The start model after SFT."""
-        folder = self.folder / f"sft-{seed}" / "train"
+    def sft(self, seed: int, variant: Variant = CLEAN) -> str:
+        """The start model of policies after SFT."""
+        name = f"{variant.place}sft-{seed}"
+        folder = self.folder / name / "train"
         command = self.python(
             self.policy / "train_sft.py",
-            *flags(base_model_name=self.model, data_path=self.data / "train.json"),
-            *flags(output_dir=folder, seed=seed),
+            *flags(base_model_name=self.policy_model(variant)),
+            *flags(data_path=self.data / "train.json", output_dir=folder, seed=seed),
             *self.budget.sft,
             *self.task_flag,
         )
         commands = (command, self.merge(folder))
-        return self.add(f"sft-{seed}", commands, (self.start_model(), self.prompts()))
+        return self.add(name, commands, (self.start_model(variant), self.prompts()))
 
     def reward_folder(self, name: str, variant: Variant = CLEAN) -> Path:
         """Where a reward model lies."""
@@ -313,8 +291,3 @@ class SharedStages:
         values = self.fill(list(self.budget.data.values()))
         settings = dict(zip(self.budget.data, values, strict=True))
         return settings | ({"DATA_PATH": self.data_path} if self.data_path else {})
-
-
-def _absolute(name: str) -> str:
-    """A folder's whole path; a hub id as it is."""
-    return str(Path(name).resolve()) if Path(name).is_dir() else name

@@ -99,3 +99,8 @@ def files_hash(paths: Sequence[Path]) -> str:
     for path in paths:
         files += sorted(path.rglob("*")) if path.is_dir() else [path]
     return sha256_text(*(sha256_file(file) for file in files if file.is_file()))
+
+
+def whole_path(name: str) -> str:
+    """A folder's whole path; a model's hub id as it is."""
+    return str(Path(name).resolve()) if Path(name).is_dir() else name

@@ -70,6 +70,11 @@ REWARD_MEASURES = (
     Measure("macro_f1", "macro-F1"),
     Measure("sign_accuracy", "sign accuracy"),
 )
+# of every reward model, on responses that people marked
+PEOPLE_MEASURES = (
+    Measure("human_macro_f1", "macro-F1 against people's spans"),
+    Measure("human_kappa", "kappa with people"),
+)
 CONVERGENCE_MEASURES = (
     Measure("first_score", "score at the start"),
     Measure("last_score", "score at the end"),

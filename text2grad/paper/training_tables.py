@@ -125,31 +125,6 @@ def annotation_table(measured: Measured) -> Table:
     )
 
 
-def model_table(group: Sequence[Measured]) -> Table:
-    """The same methods with several policy models, side by side.
-
-    Args:
-        group: what was measured with each model; table, budget and annotator are the same.
-    """
-    table, rows = TABLES[group[0].facts["table"]], []
-    for measured in group:
-        judge = measured.facts["judge_model"]
-        for key, title, cells in method_rows(table.task, measured.runs, table.measures):
-            if any(one.value is not None for one in cells):
-                plain = [replace(one, published=None) for one in cells]
-                title = f"{measured.facts['model']} (reward model: {judge or 'none'}): {title}"
-                rows.append((f"{measured.name}:{key}", title, plain))
-    return Table(
-        name=f"{table.task}-{group[0].facts['budget']}-models",
-        title=f"{table.short_title}: several policy models",
-        first="policy, method",
-        measures=table.measures,
-        rows=rows,
-        facts=group[0].facts | {"model": ", ".join(one.facts["model"] for one in group)},
-        command="; ".join(run_command(one.facts) for one in group),
-    )
-
-
 def _table(
     measured: Measured,
     name: str,
