@@ -40,16 +40,36 @@ def fixed_responses(made: Text2GradTrainer) -> None:
     made.collect = collect
 
 
+def move_second(made: Text2GradTrainer, log_ratio: float) -> None:
+    """Let the policy seem to be so far from the sampled one, on the second of two processes alone.
+
+    That is so in the first step, and for the same responses if one process has them all.
+    """
+    plain = made._token_stats
+    process, processes = made.accelerator.process_index, made.accelerator.num_processes
+
+    def moved(batches: Any, responses: list[list[int]]) -> Any:
+        stats = plain(batches, responses)
+        if made.step_number == 1:
+            places = torch.arange(process, processes * len(responses), processes)
+            stats.logp[places % 2 == 1] -= log_ratio
+        return stats
+
+    made._token_stats = moved
+
+
 def build(
     settings: dict[str, Any],
     name: str,
     fixed: bool = True,
     unreadable: bool = False,
+    log_ratio: float = 0.0,
     **flags: Any,
 ) -> Text2GradTrainer:
     """A run in the folder `name`; if `unreadable`, no critique of the second of two processes is.
 
-    That is so in the first step, and for the same prompts if one process has them all.
+    That is so in the first step, and for the same prompts if one process has them all; as is
+    `log_ratio`, see `move_second`.
     """
     files = settings["model"], settings["posts"], Path(settings["folder"]) / name
     made = trainer(config(*files, **settings["flags"] | flags))
@@ -58,6 +78,8 @@ def build(
         made.critic.fails = lambda record: record.prompt in second
     if fixed:
         fixed_responses(made)
+    if log_ratio:
+        move_second(made, log_ratio)
     if not made.args.resume_from_checkpoint:
         with made.weights.loading():
             nudge(made)  # gradients of weights that are 0 would agree by themselves

@@ -1,4 +1,4 @@
-"""One of two processes of a small PPO run of which the second fails in its second step.
+"""One of two processes of a small PPO run of which the second fails in its second step, or waits.
 
     FAILURE=killed MARK=FILE python -m accelerate.commands.launch ... rank_failures.py FLAGS
 
@@ -31,6 +31,12 @@ def fail() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "broken":
         raise RuntimeError("the critic is broken")
+    if how == "waiting":  # until it is told to stop, as its launcher is meanwhile
+        stopping = signal.getsignal(signal.SIGTERM).__self__
+        until = time.time() + 120
+        while not stopping.asked and time.time() < until:
+            time.sleep(0.05)
+        return
     if how == "away":
         raise UserError("--reward_base_url http://my-server: busy or away")
     time.sleep(600)

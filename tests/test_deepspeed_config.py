@@ -130,6 +130,16 @@ LAUNCHED = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_MIXED_PRECISION": "n
             "use_cpu: true of the launcher contradicts --deepspeed ds.json",
         ),
         (
+            {"ACCELERATE_USE_FSDP": "true"},
+            "",
+            "distributed_type: FSDP of the launcher contradicts no --deepspeed: only DeepSpeed ",
+        ),
+        (
+            {"ACCELERATE_USE_MEGATRON_LM": "true"},
+            "ds.json",
+            "distributed_type: MEGATRON_LM of the launcher contradicts --deepspeed ds.json: only ",
+        ),
+        (
             LAUNCHED,
             "ds.json",
             "distributed_type: DEEPSPEED of the launcher contradicts --deepspeed ds.json: set",

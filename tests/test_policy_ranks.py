@@ -23,13 +23,16 @@ FLAGS = {
     "value_learning_rate": 5e-3,
     "lr_scheduler_type": "linear",
     "max_grad_norm": 0.05,  # every gradient is clipped
+    "lora_r": 3,  # no process has an equal part of any matrix
     "logp_chunk_tokens": 5,
     "save_freq": 1,
     "ddp_timeout": 777,
 }
 RUNS = {
     "plain": {},
-    "stopped": {"steps": 2, "early_stopping": True, "target_kl": 1e-5},
+    # the first process by itself would go on, and skip nothing
+    "stopped": {"steps": 2, "early_stopping": True, "target_kl": 1e-5, "log_ratio": 0.1},
+    "skipped": {"steps": 2, "ratio_threshold": 3.0, "log_ratio": 2.0},
     # of the only validation prompt one process has nothing
     "unreadable": {"steps": 1, "unreadable": True, "eval_steps": 1, "eval_samples": 1},
     # one process needs fewer passes than the other
@@ -38,12 +41,12 @@ RUNS = {
 }
 
 
-def weights(run: Path) -> dict[str, torch.Tensor]:
+def weights(run: Path, saved: str = "final") -> dict[str, torch.Tensor]:
     names = ("adapter_model", "value_head")
     return {
         f"{name}.{key}": value
         for name in names
-        for key, value in load_file(run / f"final/{name}.safetensors").items()
+        for key, value in load_file(run / saved / f"{name}.safetensors").items()
     }
 
 
@@ -64,8 +67,8 @@ def alone(policy_files, tmp_path_factory):
 
 
 def launcher(stage, port):
-    """Start two processes: as the shells do without DeepSpeed, and as DeepSpeed itself does."""
-    if stage:
+    """Start two processes: as the shells do, with their file or none, and as DeepSpeed does."""
+    if stage in (1, 3):
         words = ["deepspeed.launcher.runner", "--num_accelerators", "2", "--master_port", port]
     else:
         file = str(CONFIG.with_name("accelerate_config.yaml"))
@@ -90,6 +93,8 @@ def ranks(request, policy_files, tmp_path_factory):
     more = {
         "resumed": {"resume_from_checkpoint": str(folder / "plain/epoch_1_step_2")},
         "sampled": {"steps": 1, "fixed": False, "eval_steps": 1, "eval_samples": 3},
+        # as the presets start
+        "bf16": {"steps": 1, "dtype": "bf16", "max_tokens_per_microbatch": 200},
     }
     settings = settings_of(policy_files, folder, **flags)
     settings |= {"runs": RUNS | more, "fetches": "sampled" if stage else ""}
@@ -173,7 +178,10 @@ def test_the_runs_are_what_they_are_for(alone):
     rows = {name: rows_of(alone / name) for name in RUNS}
     assert [row["updates"] for row in rows["plain"]] == [2, 2, 2]
     assert all(row["gradient_norm"] > 0.05 for row in rows["plain"])
-    assert [(row["updates"], row["stopped_early"]) for row in rows["stopped"]] == [(1, True)] * 2
+    stopped = [(row["updates"], row["stopped_early"]) for row in rows["stopped"]]
+    assert stopped == [(0, True), (1, True)]
+    skipped = [(row["updates"], row["skipped_updates"]) for row in rows["skipped"]]
+    assert skipped == [(0, 2), (2, 0)]
     (unreadable,), (validated,) = rows["unreadable"], rows["validated"]
     assert (unreadable["parse_rate"], unreadable["judged"]) == (0.5, 4)
     assert unreadable["unparseable"] == {"not JSON": 4}
@@ -192,9 +200,32 @@ def test_a_resumed_run_is_bit_equal(ranks):
         assert one["digests"]["resumed"] == one["digests"]["plain"]
 
 
-def test_the_policy_loads_in_plain_libraries(ranks, policy_files):
+def test_a_base_in_bf16_has_an_adapter_in_fp32(ranks):
+    folder = ranks[1] / "bf16"
+    assert {value.dtype for value in weights(folder).values()} == {torch.float32}
+    (row,) = rows_of(folder)
+    assert row["updates"] == 2
+    assert row["first_ratio"] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_one_process_goes_on_with_weights_and_step_of_two(ranks, policy_files, tmp_path, capsys):
+    path = ranks[1] / "plain/epoch_1_step_2"
+    settings = settings_of(policy_files, tmp_path, gradient_accumulation_steps=4)
+    made = build(settings, "one", resume_from_checkpoint=str(path))
+    made._run_steps = lambda bar: None
+    made.train()
+    said = capsys.readouterr().out
+    assert f"{path}: written by 2 processes, and this run has 1: adapter, value head and" in said
+    assert (made.step_number, made.weights.optimizer.state_dict()["state"]) == (2, {})
+    own, others = weights(tmp_path / "one"), weights(path.parent, path.name)
+    assert own.keys() == others.keys()
+    assert all(torch.equal(own[key], value) for key, value in others.items())
+
+
+@pytest.mark.parametrize("saved", ["sampled/final", "plain/epoch_0_step_1"])
+def test_the_policy_loads_in_plain_libraries(ranks, policy_files, saved):
     base = AutoModelForCausalLM.from_pretrained(policy_files[0], dtype=torch.float32)
-    loaded = PeftModel.from_pretrained(base, ranks[1] / "sampled/final").eval()
+    loaded = PeftModel.from_pretrained(base, ranks[1] / saved).eval()
     ids = torch.tensor([[5, 6, 7, 300]])
     with torch.no_grad():
         trained = loaded(input_ids=ids).logits

@@ -115,6 +115,29 @@ def test_gradients_are_the_same_with_recomputed_blocks(make):
         torch.testing.assert_close(found[name], value, atol=1e-7, rtol=1e-6)
 
 
+def test_logits_are_of_sampled_tokens_alone_and_models_run_once_a_pass(make):
+    made = fixed(make(mini_batch_size=4, ppo_epochs=1, logp_chunk_tokens=7))
+    lm = made.policy.lm.get_base_model()
+    seen = {"head": 0, "blocks": 0}
+
+    def count(name, rows):
+        def note(_, inputs):
+            seen[name] += rows(inputs[0])
+
+        return note
+
+    lm.get_output_embeddings().register_forward_pre_hook(
+        count("head", lambda hidden: hidden.shape[:-1].numel())
+    )
+    lm.model.layers[0].mlp.register_forward_pre_hook(count("blocks", lambda hidden: 1))
+    batches, judged, stats = scored(made)
+    sampled = 5 + 11 + 8 + 12
+    assert seen == {"head": 2 * sampled, "blocks": 2}, "with the adapter and without it"
+    credit, *_ = made.credit(judged, stats)
+    made.updater.run(batches, credit, 1)
+    assert seen == {"head": 3 * sampled, "blocks": 3}
+
+
 def test_half_precision_keeps_head_and_losses_in_fp32(make):
     _, exact = gradients(make(folder="fp32", dtype="fp32", mini_batch_size=4))
     made = make(folder="bf16", dtype="bf16", mini_batch_size=4)

@@ -1,6 +1,7 @@
-"""Several processes of which one fails: the job ends soon, with an error, and can go on."""
+"""Several processes of which one fails, or that are told to stop: the job ends and can go on."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +17,8 @@ HERE = Path(__file__).parent
 SHELL = ROOT / "NL_Gradient_Policy_Optimization/SLF5K/train_slf5k.sh"
 LAUNCHER = ["-m", "accelerate.commands.launch", "--num_processes", "2"]
 LAUNCHER += ["--config_file", str(SHELL.with_name("accelerate_config.yaml"))]
+DEEPSPEED = ["-m", "deepspeed.launcher.runner", "--num_accelerators", "2"]
+IGNORING = ["setsid", "bash", "-c", "trap '' TERM; exec \"$@\"", "shell"]
 FLAGS = {
     "dtype": "fp32",
     "lora_target_modules": "all-linear",
@@ -32,8 +35,8 @@ FLAGS = {
 pytestmark = pytest.mark.slow
 
 
-def start(command, files, folder, **environ):
-    flags = FLAGS | {"base_model_name": files[0], "data_file_path": files[1]}
+def start(command, files, folder, more=None, **environ):
+    flags = FLAGS | (more or {}) | {"base_model_name": files[0], "data_file_path": files[1]}
     flags |= {"output_dir": folder / "run"}
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     return subprocess.Popen(
@@ -71,6 +74,35 @@ def test_a_process_that_fails_ends_all_within_a_minute(policy_files, tmp_path, f
     assert said in output, output[-6000:]
     assert seconds < 60
     assert [row["step"] for row in rows_of(tmp_path / "run")] == [1]
+    assert find_checkpoint(tmp_path / "run", "auto").name == "epoch_0_step_1"
+
+
+@pytest.mark.parametrize(
+    ("launcher", "told"),
+    [
+        ([sys.executable, *LAUNCHER, "--main_process_port", "29624"], os.kill),
+        # passes nothing on; the shells have it wait until the processes end
+        ([*IGNORING, sys.executable, *DEEPSPEED, "--master_port", "29623"], os.killpg),
+    ],
+    ids=["accelerate", "deepspeed"],
+)
+def test_a_launcher_that_is_told_to_stop_waits_until_all_is_saved(
+    policy_files, tmp_path, launcher, told
+):
+    more = {"save_freq": 100, "deepspeed": SHELL.with_name("deepspeed.json")}
+    command = [*launcher, str(HERE / "rank_failures.py")]
+    job = start(command, policy_files, tmp_path, more, FAILURE="waiting")
+    for _ in range(4000):
+        if (tmp_path / "mark").exists() or job.poll() is not None:
+            break
+        time.sleep(0.1)
+    told(job.pid, signal.SIGTERM)
+    (status,), (output,), seconds = ended([job], tmp_path)
+    assert status != 0
+    heard = output.count("SIGTERM: saving at the next safe place, then stopping")
+    assert heard == 2, output[-6000:]
+    assert "stopped: after step 1; --resume_from_checkpoint auto goes on from there" in output
+    assert seconds < 60
     assert find_checkpoint(tmp_path / "run", "auto").name == "epoch_0_step_1"
 
 

@@ -1,6 +1,7 @@
-"""The DeepSpeed file and the reward model's flags agree; resumed runs have their shards."""
+"""The DeepSpeed file and the reward model's flags agree; what a resumed run takes of a state."""
 
 import json
+from pathlib import Path
 
 import pytest
 from trees import ROOT
@@ -173,26 +174,38 @@ def state(tmp_path):
         (
             (2, 2),
             (4, 2),
-            "its optimiser is that of 2 processes under DeepSpeed, this is 4 processes under "
-            "DeepSpeed; start as many with the same --deepspeed",
+            "2 processes under DeepSpeed below ZeRO-3, and this is 4 processes under ",
         ),
-        ((2, 2), (2, 0), "its optimiser is that of 2 processes under DeepSpeed, this is a run wi"),
-        ((1, 0), (2, 2), "its optimiser is that of a run without DeepSpeed, this is 2 processes "),
-        ((2, 2), (2, 3), 'was written below ZeRO-3, but "zero_optimization.stage" of the DeepSp'),
-        ((2, 3), (2, 1), 'was written with ZeRO-3, but "zero_optimization.stage" of the DeepSpe'),
+        ((2, 2), (2, 0), "2 processes under DeepSpeed below ZeRO-3, and this is a run without Dee"),
+        ((1, 0), (2, 2), "a run without DeepSpeed, and this is 2 processes under DeepSpeed below "),
+        (
+            (2, 2),
+            (2, 3),
+            "2 processes under DeepSpeed below ZeRO-3, and this is 2 processes under ",
+        ),
+        ((2, 3), (2, 1), "2 processes under DeepSpeed with ZeRO-3, and this is 2 processes under "),
     ],
 )
-def test_a_resumed_run_has_its_parts_of_the_optimiser(
-    file, state, monkeypatch, before, now, message
+def test_an_optimiser_that_is_cut_in_another_way_starts_anew(
+    file, state, monkeypatch, capsys, before, now, message
 ):
     written = state(*before)
     processes, stage = now
     monkeypatch.setenv("WORLD_SIZE", str(processes))
     path = file(**{"zero_optimization.stage": stage}) if stage else ""
-    args = flags(path, resume_from_checkpoint=written)
-    if not message:
-        assert check_resume(args) == written
-        return
-    with pytest.raises(UserError) as raised:
-        check_resume(args)
-    assert str(raised.value).startswith(f"--resume_from_checkpoint {written}: {message}")
+    assert check_resume(flags(path, resume_from_checkpoint=written)) == written
+    said = [line for line in capsys.readouterr().out.splitlines() if "its optimiser" in line]
+    assert len(said) == bool(message)
+    for line in said:
+        assert line.startswith(f"{written}: its optimiser is that of {message}")
+        assert line.endswith(": adapter, step and schedule go on, the optimiser starts anew")
+
+
+def test_other_processes_keep_the_records_of_an_update(state, monkeypatch):
+    written = state(2, 0)
+    write_manifest(Path(written), 2, 2, records=12)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    same = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 3}
+    assert check_resume(flags("", resume_from_checkpoint=written, **same)) == written
+    with pytest.raises(UserError, match=r"times 4 processes: updates of 24 records, .* had 12, "):
+        check_resume(flags("", resume_from_checkpoint=written))

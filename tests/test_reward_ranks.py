@@ -66,7 +66,7 @@ def alone(settings):
 
 
 @pytest.fixture(scope="module", params=[0, 1, 2, 3], ids=["plain", "zero1", "zero2", "zero3"])
-def ranks(request, settings, tmp_path_factory):
+def ranks(request, settings, alone, tmp_path_factory):
     """The same run on two processes, and more; (stage, folder, what each process found)."""
     folder = tmp_path_factory.mktemp(f"zero{request.param}")
     config = json.loads(CONFIG.read_text(encoding="utf-8"))
@@ -83,6 +83,9 @@ def ranks(request, settings, tmp_path_factory):
         "accumulated": accumulated,
         # in the middle of the second epoch
         "resumed": {"resume_from_checkpoint": str(folder / "plain/trainer/checkpoint-4")},
+        # what one process without DeepSpeed has left
+        "widened": {"resume_from_checkpoint": str(alone[0] / "trainer/checkpoint-4")},
+        "recomputed": {"gradient_checkpointing": True, "max_steps": 2},
         "bf16": {"dtype": "bf16"} | short,
         "sft": {"sft": True, "data_path": settings["posts"]} | short,
     }
@@ -97,7 +100,8 @@ def ranks(request, settings, tmp_path_factory):
         check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
-    assert done.stdout.count(f"{ROWS} examples") == 4  # of each run but one, by one process
+    # of each run but one, by one process
+    assert done.stdout.count(f"{ROWS} examples") == len(given["runs"]) - 1
     found = [json.loads((folder / f"rank_{rank}.json").read_text()) for rank in (0, 1)]
     return request.param, folder, found
 
@@ -145,12 +149,46 @@ def test_two_processes_learn_what_one_learns(ranks, alone, name):
             torch.testing.assert_close(value, others[key], atol=1e-5, rtol=0)
 
 
+def test_recomputed_activations_change_nothing(ranks, alone):
+    own, others = weights(ranks[1] / "recomputed/final"), weights(alone[0] / "0_2")
+    assert own.keys() == others.keys()
+    for key, value in own.items():
+        torch.testing.assert_close(value, others[key], atol=1e-5, rtol=0)
+
+
 def test_a_resumed_run_is_bit_equal(ranks):
     _, folder, found = ranks
     for one in found:
         assert one["resumed"]["rows"] == one["plain"]["rows"][4:]
     own, whole = weights(folder / "resumed/final"), weights(folder / "plain/final")
     assert all(torch.equal(own[key], value) for key, value in whole.items())
+
+
+def assert_same_fifth_update(*logs):
+    """It depends on the adapter after the fourth, the place in the data and the schedule."""
+    own, other = (
+        next(line for line in log if line["step"] == 5 and "loss" in line) for log in logs
+    )
+    for key in ("loss", "grad_norm", "learning_rate"):
+        assert own[key] == pytest.approx(other[key], abs=1e-5)
+
+
+def test_two_processes_go_on_where_one_was(ranks, alone):
+    """Under DeepSpeed with adapter, step and place in the data, else with the optimiser too."""
+    stage, folder, found = ranks
+    assert [len(one["widened"]["rows"]) for one in found] == [2, 2]
+    assert_same_fifth_update(found[0]["widened"]["log"], alone[1]["log"])
+    own, others = weights(folder / "widened/final"), weights(alone[0] / "final")
+    apart = max((own[key] - value).abs().max().item() for key, value in others.items())
+    assert apart > 1e-4 if stage else apart < 1e-5
+
+
+def test_one_process_goes_on_where_two_were(ranks, settings, alone, tmp_path):
+    state = str(ranks[1] / "plain/trainer/checkpoint-4")
+    flags = {"per_device_train_batch_size": 8, "resume_from_checkpoint": state}
+    found = train(settings | {"folder": str(tmp_path)}, "narrowed", **flags)
+    assert len(found["rows"]) == 2
+    assert_same_fifth_update(found["log"], alone[1]["log"])
 
 
 def test_a_base_in_bf16_has_an_adapter_in_fp32(ranks):

@@ -6,7 +6,9 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 from annotated import POSTS, row, save_base, write
+from safetensors.torch import load_file
 
 from text2grad.config import RewardTrainConfig
 from text2grad.reward_model import train_reward_model
@@ -81,6 +83,32 @@ def test_a_full_disk_leaves_the_states_before(train, tmp_path, monkeypatch):
         signal.signal(signal.SIGXFSZ, handler)
     assert names(folder) == ["checkpoint-2"]
     assert not damage(folder / "trainer/checkpoint-2")
+
+
+def test_a_resumed_run_keeps_the_records_of_an_update(train, tmp_path):
+    flags = {"lora_dropout": 0.0}
+    whole = train(output_dir=str(tmp_path / "whole"), **flags)
+    folder = train(max_steps=2, **flags)
+    flags |= {"resume_from_checkpoint": "auto"}
+    with pytest.raises(UserError) as raised:
+        train(per_device_train_batch_size=4, **flags)
+    assert str(raised.value).startswith(
+        "--per_device_train_batch_size 4 times --gradient_accumulation_steps 1 times 1 processes: "
+        f"updates of 4 records, but those of {folder / 'trainer/checkpoint-2'} had 2, "
+    )
+    train(per_device_train_batch_size=1, gradient_accumulation_steps=2, **flags)
+    assert names(folder) == ["checkpoint-3", "checkpoint-4"]
+    own, other = (load_file(one / "final/adapter_model.safetensors") for one in (folder, whole))
+    for key, value in own.items():
+        torch.testing.assert_close(value, other[key], atol=1e-5, rtol=0)
+
+
+def test_a_run_that_is_done_makes_no_more_updates(train):
+    folder = train(max_steps=3)
+    final = (folder / "final/adapter_model.safetensors").read_bytes()
+    train(max_steps=3, resume_from_checkpoint="auto")
+    assert names(folder) == ["checkpoint-2", "checkpoint-3"]
+    assert (folder / "final/adapter_model.safetensors").read_bytes() == final
 
 
 def make_state(folder, step, processes=1):

@@ -103,9 +103,15 @@ def check_flags(path: Path, flags: dict[str, Any]) -> None:
 
 def load_policy(path: Path, model: PeftModel, value_head: nn.Module) -> None:
     """Put a checkpoint's adapter and value head into the model, all of it or an error."""
+    load_adapter(path, model)
+    value_head.load_state_dict(load_file(path / VALUE_HEAD))
+
+
+def load_adapter(path: Path, model: PeftModel) -> None:
+    """Put a checkpoint's adapter into the model, all of it or an error."""
     misfit = UserError(
         f"--resume_from_checkpoint {path}: its adapter does not fit the model; use the "
-        "--base_model_name and --lora_* flags of that run"
+        "base model and --lora_* flags of that run"
     )
     try:
         found = set_peft_model_state_dict(model, load_file(path / "adapter_model.safetensors"))
@@ -113,7 +119,6 @@ def load_policy(path: Path, model: PeftModel, value_head: nn.Module) -> None:
         raise misfit from error
     if found.unexpected_keys or any("lora_" in name for name in found.missing_keys):
         raise misfit
-    value_head.load_state_dict(load_file(path / VALUE_HEAD))
 
 
 def load_state(

@@ -12,6 +12,7 @@ import torch
 from transformers import set_seed
 from trl import SFTConfig as TrlConfig
 
+from text2grad.checkpoint import load_adapter
 from text2grad.config.deepspeed import check_launcher, check_launcher_values, read_deepspeed
 from text2grad.devices import (
     count_processes,
@@ -32,7 +33,8 @@ from text2grad.target_trainer import (
     make_dataset,
     save_adapter,
 )
-from text2grad.trainer_states import state_to_resume
+from text2grad.trainer_states import state_to_resume, update_records
+from text2grad.whole_folder import read_manifest
 
 if TYPE_CHECKING:
     from text2grad.config.training import AdapterTrainConfig
@@ -103,6 +105,7 @@ def train_adapter(
     """
     output_dir = Path(args.output_dir)
     state, _ = state_to_resume(output_dir, args.resume_from_checkpoint)
+    anew = bool(state and _optimiser_of_others(Path(state), _deepspeed(args)))
     model = load_model(base_model, args.dtype, flag, **packed(args))
     longest = max(len(one.prompt_ids) + len(one.target_ids) for one in (*train, *valid))
     bounds = "--prompt_max_length with --max_length or --answer_max_length"
@@ -110,6 +113,8 @@ def train_adapter(
     model.config.use_cache = False
     set_seed(args.seed)  # the trainer sets it too, but the adapter is drawn before
     model = add_lora(model, args, args.lora_dropout, f"{flag} {base_model}")
+    if anew:
+        load_adapter(Path(state), model)
     named = NamedCheckpoints(output_dir, tokenizer, facts)
     settings = trl_config(args, eval_steps if valid else 0)
     count_processes()  # before the trainer asks for them
@@ -125,7 +130,7 @@ def train_adapter(
         if weights.requires_grad:
             weights.data = weights.data.float()  # TRL rounds an adapter on packed weights to bf16
     named.trainer = trainer
-    trainer.run(state)
+    trainer.run(state, anew)
     if valid and "eval_loss" not in _last_rows(trainer):
         trainer.evaluate()
     save_adapter(trainer, tokenizer, output_dir / "final", facts)
@@ -140,21 +145,22 @@ def check_resume(args: AdapterTrainConfig) -> str:
 
     Raises:
         UserError: there is nothing to resume, another run's checkpoints are in the way, a flag or
-            the processes differ in a way that a resumed run cannot change, or the DeepSpeed file or
-            the launcher contradicts a flag, or --load_in_4bit is not possible here.
+            the records of an update differ, which a resumed run cannot change, or the DeepSpeed
+            file or the launcher contradicts a flag, or --load_in_4bit is not possible here.
     """
     check_launcher(args, os.environ)
     packed(args)
     config = _deepspeed(args)
     state, notes = state_to_resume(Path(args.output_dir), args.resume_from_checkpoint)
+    if state and (note := _optimiser_of_others(Path(state), config)):
+        notes.append(note)
     if is_main_process():
         print(*notes, sep="\n", end="\n" * bool(notes))
     if state:
-        _check_shards(Path(state), config)
+        _check_update(args, Path(state))
         begun = Path(state).resolve().parent.parent  # RUN/trainer/checkpoint-STEP
         names = """task base_model base_model_name target_format lora_r lora_alpha
-            lora_target_modules lora_last_layers learning_rate per_device_train_batch_size
-            gradient_accumulation_steps seed"""
+            lora_target_modules lora_last_layers learning_rate seed"""
         flags = {name: getattr(args, name) for name in names.split() if hasattr(args, name)}
         saved = read_object(begun / "config.json", "--resume_from_checkpoint").get("flags") or {}
         check_same_flags(begun, saved, flags)
@@ -179,26 +185,41 @@ def _deepspeed(args: AdapterTrainConfig) -> dict[str, Any] | None:
     return config
 
 
-def _check_shards(state: Path, config: Mapping[str, Any] | None) -> None:
-    """Under DeepSpeed each process goes on with its own part of the optimiser."""
+def _optimiser_of_others(state: Path, config: Mapping[str, Any] | None) -> str:
+    """Why this run cannot go on with the optimiser of a state, "" if it can.
+
+    Under DeepSpeed it is cut into a part for each process, in another way from ZeRO-3 on.
+    """
     parts = [path.name for path in state.glob("global_step*/*_optim_states.pt")]
-    written = f"{len(parts)} processes under DeepSpeed" if parts else "a run without DeepSpeed"
-    asked = (
-        f"{launched_processes()} processes under DeepSpeed" if config else "a run without DeepSpeed"
-    )
-    if written != asked:
-        raise UserError(
-            f"--resume_from_checkpoint {state}: its optimiser is that of {written}, this is "
-            f"{asked}; start as many with the same --deepspeed, or anew in another --output_dir"
-        )
-    if not config:
-        return
     whole = any(path.name.startswith("mp_rank") for path in state.glob("global_step*/*model*"))
-    stage = config["zero_optimization"]["stage"]
-    if whole == (stage == 3):
+    written = _cut(len(parts), not whole)
+    stage = config["zero_optimization"]["stage"] if config else 0
+    now = _cut(launched_processes() if config else 0, stage == 3)
+    if written == now:
+        return ""
+    return (
+        f"{state}: its optimiser is that of {written}, and this is {now}: adapter, step and "
+        "schedule go on, the optimiser starts anew"
+    )
+
+
+def _cut(parts: int, zero3: bool) -> str:
+    if not parts:
+        return "a run without DeepSpeed"
+    return f"{parts} processes under DeepSpeed {'with' if zero3 else 'below'} ZeRO-3"
+
+
+def _check_update(args: AdapterTrainConfig, state: Path) -> None:
+    """Steps and the place in the data mean the same only if an update has as many records."""
+    now = update_records(args)
+    before = read_manifest(state).get("records", now)
+    if before != now:
         raise UserError(
-            f"--resume_from_checkpoint {state}: was written {'below' if whole else 'with'} ZeRO-3, "
-            f'but "zero_optimization.stage" of the DeepSpeed file is {stage}; set it as it was'
+            f"--per_device_train_batch_size {args.per_device_train_batch_size} times "
+            f"--gradient_accumulation_steps {args.gradient_accumulation_steps} times "
+            f"{launched_processes()} processes: updates of {now} records, but those of {state} had "
+            f"{before}, which a resumed run keeps; change the two flags, or start anew in another "
+            "--output_dir"
         )
 
 

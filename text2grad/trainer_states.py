@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ NAME = re.compile(r"checkpoint-(\d+)")
 class ResumableTrainer(SFTTrainer):
     """TRL's trainer whose states `checkpoint-STEP` are there whole or not at all."""
 
+    _anew = False
+
     def _get_output_dir(self, trial: Any) -> str:
         # what writes a state puts it there; its name it gets from `_save_checkpoint`
         return str(Path(super()._get_output_dir(trial)) / ".states.partial")
@@ -49,7 +52,8 @@ class ResumableTrainer(SFTTrainer):
                 super()._save_checkpoint(model, trial)
                 accelerator.wait_for_everyone()  # each process writes files of its own
                 if self.is_world_process_zero():
-                    write_manifest(made_in / path.name, step, launched_processes())
+                    records = update_records(self.args)
+                    write_manifest(made_in / path.name, step, launched_processes(), records=records)
                     put_in_place(made_in / path.name, path)
         finally:
             if self.is_world_process_zero():
@@ -60,12 +64,39 @@ class ResumableTrainer(SFTTrainer):
                 shutil.rmtree(older)
         accelerator.wait_for_everyone()
 
-    def run(self, state: str | None) -> None:
+    def _prepare_for_training(
+        self, max_steps: int, train_dataloader: Any, state: str | None
+    ) -> Any:
+        if not self._anew:
+            return super()._prepare_for_training(max_steps, train_dataloader, state)
+        made = super()._prepare_for_training(max_steps, train_dataloader, None)
+        self.lr_scheduler.last_epoch = self.state.global_step - 1
+        with warnings.catch_warnings():  # that no update came before
+            warnings.simplefilter("ignore", UserWarning)
+            self.lr_scheduler.step()
+        return made
+
+    def _run_epoch(self, **named: Any) -> None:
+        # the library makes an update before it looks whether the last one has been made
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(**named)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        # those of one process would be no others
+        if checkpoint and read_manifest(Path(checkpoint))["processes"] == launched_processes():
+            super()._load_rng_state(checkpoint)
+
+    def run(self, state: str | None, anew: bool = False) -> None:
         """Train to the end, from a state if one is given.
+
+        Args:
+            state: has step, optimiser and random generators.
+            anew: its optimiser is of no use, and the model has its adapter already.
 
         Raises:
             Stopped: asked to before the end; all that was done is saved.
         """
+        self._anew = anew
         parent = Path(self.args.output_dir)
         if self.is_world_process_zero():
             clear_unfinished(parent)
@@ -93,6 +124,12 @@ class StopWhenAsked(TrainerCallback):
         """Called by the trainer on all processes after each update."""
         if self.stopping.anywhere(self.accelerator):
             self.stopped = control.should_save = control.should_training_stop = True
+
+
+def update_records(args: Any) -> int:
+    """Records of an update, over all processes: flags or settings say them under the same names."""
+    own = args.per_device_train_batch_size * args.gradient_accumulation_steps
+    return own * launched_processes()
 
 
 def states_of(parent: str | Path) -> list[Path]:

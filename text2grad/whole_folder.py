@@ -90,20 +90,21 @@ def clear_unfinished(parent: str | Path) -> None:
             old.rename(path)
 
 
-def write_manifest(folder: Path, step: int, processes: int) -> None:
+def write_manifest(folder: Path, step: int, processes: int, **more: int) -> None:
     """Name every file of a checkpoint; none may be added or changed after it.
 
     Args:
         folder: holds all its files.
         step: the last one that was done.
         processes: how many wrote it.
+        more: what else a reader needs to know.
     """
     files = {
         str(file.relative_to(folder)): {"size": file.stat().st_size, "sha256": sha256_file(file)}
         for file in sorted(folder.rglob("*"))
         if file.is_file() and file != folder / MANIFEST
     }
-    facts = {"format": FORMAT, "step": step, "processes": processes, "files": files}
+    facts = {"format": FORMAT, "step": step, "processes": processes, **more, "files": files}
     (folder / MANIFEST).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
@@ -133,7 +134,7 @@ def damage(path: Path) -> str:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """What `write_manifest` was told of a whole checkpoint: "step" and "processes"."""
+    """What `write_manifest` was told of a whole checkpoint: "step", "processes" and more."""
     return json.loads((path / MANIFEST).read_text(encoding="utf-8"))
 
 

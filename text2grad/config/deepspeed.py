@@ -34,6 +34,8 @@ _LAUNCHER_KEYS = {
     "GRADIENT_ACCUMULATION_STEPS": "gradient_accumulation_steps",
     "GRADIENT_CLIPPING": "gradient_clipping",
 }
+# ways of the launcher to cut a model, by the name that it gives them
+_OTHER_WAYS = {"USE_FSDP": "FSDP", "USE_MEGATRON_LM": "MEGATRON_LM"}
 # rows of one forward and backward pass, by whichever name a training has for them
 _MICRO_BATCH = ("mini_batch_size", "per_device_train_batch_size")
 _PRECISION = (
@@ -144,6 +146,12 @@ def check_launcher(args: TrainFlags, environ: Mapping[str, str]) -> None:
             "out without a word, which runs on the CPU by itself where there is no GPU; set "
             "use_cpu: false"
         )
+    for name, kind in _OTHER_WAYS.items():
+        if asked(name):
+            raise UserError(
+                f"distributed_type: {kind} of the launcher contradicts {flag}: only DeepSpeed cuts "
+                "the models here; set distributed_type: MULTI_GPU"
+            )
     if not asked("USE_DEEPSPEED"):
         return
     file = environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "")
