@@ -19,6 +19,8 @@ LAUNCHER = ["-m", "accelerate.commands.launch", "--num_processes", "2"]
 LAUNCHER += ["--config_file", str(SHELL.with_name("accelerate_config.yaml"))]
 DEEPSPEED = ["-m", "deepspeed.launcher.runner", "--num_accelerators", "2"]
 IGNORING = ["setsid", "bash", "-c", "trap '' TERM; exec \"$@\"", "shell"]
+AWAY = "--reward_base_url http://my-server: busy or away"
+SLOW = pytest.mark.slow
 FLAGS = {
     "dtype": "fp32",
     "lora_target_modules": "all-linear",
@@ -31,9 +33,6 @@ FLAGS = {
     "output_max_length": 12,
     "reward_model_metrics": "",
 }
-
-pytestmark = pytest.mark.slow
-
 
 def start(command, files, folder, more=None, **environ):
     flags = FLAGS | (more or {}) | {"base_model_name": files[0], "data_file_path": files[1]}
@@ -59,9 +58,9 @@ def ended(jobs, folder):
     ("failure", "said"),
     [
         ("killed", "Signal 9 (SIGKILL)"),
-        ("broken", "RuntimeError: the critic is broken"),
-        ("away", "error: process 1: --reward_base_url http://my-server: busy or away\n"),
-        ("asleep", "Timed out waiting 15000ms"),
+        pytest.param("broken", "RuntimeError: the critic is broken", marks=SLOW),
+        pytest.param("away", f"error: process 1: {AWAY}\n", marks=SLOW),
+        pytest.param("asleep", "Timed out waiting 15000ms", marks=SLOW),
     ],
 )
 def test_a_process_that_fails_ends_all_within_a_minute(policy_files, tmp_path, failure, said):
@@ -77,6 +76,7 @@ def test_a_process_that_fails_ends_all_within_a_minute(policy_files, tmp_path, f
     assert find_checkpoint(tmp_path / "run", "auto").name == "epoch_0_step_1"
 
 
+@SLOW
 @pytest.mark.parametrize(
     ("launcher", "told"),
     [
@@ -106,6 +106,7 @@ def test_a_launcher_that_is_told_to_stop_waits_until_all_is_saved(
     assert find_checkpoint(tmp_path / "run", "auto").name == "epoch_0_step_1"
 
 
+@SLOW
 def test_a_process_that_fails_ends_the_other_machine_too(policy_files, tmp_path):
     """Two launchers with one process each stand in for two machines."""
     jobs = []
@@ -121,6 +122,7 @@ def test_a_process_that_fails_ends_the_other_machine_too(policy_files, tmp_path)
     assert find_checkpoint(tmp_path / "run", "auto").name == "epoch_0_step_1"
 
 
+@SLOW
 def test_two_machines_train_together(policy_files, tmp_path):
     """Through the shell; two of them on this machine stand in for two machines."""
     places = {"NODES": "2", "MAIN_ADDRESS": "127.0.0.1", "MAIN_PORT": "29622", "GPUS": "0"}
