@@ -34,6 +34,7 @@ FLAGS = {
     "reward_model_metrics": "",
 }
 
+
 def start(command, files, folder, more=None, **environ):
     flags = FLAGS | (more or {}) | {"base_model_name": files[0], "data_file_path": files[1]}
     flags |= {"output_dir": folder / "run"}
