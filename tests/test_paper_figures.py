@@ -164,7 +164,7 @@ def test_the_real_library_draws_lines_and_texts(tmp_path, monkeypatch):
     root = ElementTree.fromstring(svg)
     assert shown.size == (2 * int(root.get("width")), 2 * int(root.get("height")))
     heading = shown.crop((0, 0, shown.width, 2 * 34))
-    for part, colour in ((heading, (0x22, 0x26, 0x2B)), (shown, (0x00, 0x72, 0xB2))):
+    for part, colour in ((heading, (0x22, 0x26, 0x2B)), (shown, (0x1B, 0x78, 0x37))):
         pixels = {own: count for count, own in part.getcolors(1 << 24)}
         assert pixels[colour] > 100, "the title's ink, and the line's"
 
