@@ -61,7 +61,7 @@ def blocked_attention(
     """
     inputs = query, key, value, attention_mask, scaling
     if dropout:
-        return _with_dropout(*inputs, dropout), None
+        return fused_attention(module, *inputs, dropout)
     if torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value)):
         return _BlockedAttention.apply(*inputs), None
     return _forward(*inputs), None
@@ -146,20 +146,6 @@ class _BlockedAttention(torch.autograd.Function):
         return to_query, to_key.to(key.dtype), to_value.to(value.dtype), None, None
 
 
-def _with_dropout(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    scaling: float,
-    dropout: float,
-) -> Tensor:
-    heads, rows = query.shape[1], _rows(query, key.shape[1])
-    weights = _weights(rows, key, mask, scaling, heads)
-    mixed = nn.functional.dropout(weights, dropout) @ value
-    return mixed.view_as(query).transpose(1, 2).contiguous()
-
-
 def fused_attention(
     module: nn.Module,
     query: Tensor,
@@ -168,17 +154,11 @@ def fused_attention(
     attention_mask: Tensor | None,
     scaling: float,
     dropout: float = 0.0,
-    **more: Any,
-) -> tuple[Tensor, Tensor | None]:
-    """What `blocked_attention` gives, by torch's fused kernel where there are several queries.
-
-    Returns:
-        (B, T, H, D) outputs, and None in place of the weights where they were never made.
-    """
-    if query.shape[2] == 1:
-        return blocked_attention(
-            module, query, key, value, attention_mask, scaling, dropout, **more
-        )
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """What `blocked_attention` gives, by torch's fused kernel where there are several queries."""
+    if query.shape[2] == 1 and not dropout:
+        return blocked_attention(module, query, key, value, attention_mask, scaling)
     times = query.shape[1] // key.shape[1]
     out = nn.functional.scaled_dot_product_attention(
         query,
