@@ -6,7 +6,7 @@ from pathlib import Path
 
 from text2grad.human_alignment import check_people
 from text2grad.paper.shared_stages import SPLITS, Judge, SharedStages
-from text2grad.paper.stages import files_hash, flags
+from text2grad.paper.stages import Command, files_hash, flags
 from text2grad.records import read_records
 from text2grad.schema import UserError
 from text2grad.tasks import get_task
@@ -32,9 +32,8 @@ def add_foreign_reward_model(shared: SharedStages, runs: str) -> None:
     data = shared.folder / shared.reward_model("spans")
     judge = Judge(model, "spans")
     commands = shared.judgement(judge, shared.folder / name, data)
-    facts = shared.facts() | {"reward_model": name, "model": shared.judge_model}
     shared.judges[name] = judge
-    shared.add(name, commands, (data.name,), inputs=files_hash([model]), facts=facts)
+    _add_judge(shared, name, commands, data.name, model)
 
 
 def add_foreign_annotations(shared: SharedStages, runs: str) -> None:
@@ -58,8 +57,15 @@ def add_foreign_annotations(shared: SharedStages, runs: str) -> None:
     written = flags(output_file=shared.folder / name / "metrics.json")
     script = shared.judging / "Evaluation" / "3_metrics.py"
     command = shared.python(script, *files, *written, *shared.task_flag)
+    _add_judge(shared, name, (command,), gold.name, file)
+
+
+def _add_judge(
+    shared: SharedStages, name: str, commands: tuple[Command, ...], need: str, foreign: Path
+) -> None:
+    """The stage of a judge from elsewhere; it is done again where `foreign` has changed."""
     facts = shared.facts() | {"reward_model": name, "model": shared.judge_model}
-    shared.add(name, (command,), (gold.name,), inputs=files_hash([file]), facts=facts)
+    shared.add(name, commands, (need,), inputs=files_hash([foreign]), facts=facts)
 
 
 def add_people(shared: SharedStages, given: str) -> None:
